@@ -1,0 +1,1 @@
+"""What is injected into a model and ejected again."""

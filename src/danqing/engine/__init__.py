@@ -1,0 +1,1 @@
+"""The event loop that batches the Calls of all live Sessions."""

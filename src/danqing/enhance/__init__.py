@@ -1,0 +1,1 @@
+"""Upscaling, restoration, detailing, cut-out."""

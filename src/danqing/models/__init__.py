@@ -1,0 +1,1 @@
+"""Catalogue, loading, text encoding, memory residency and the built-in family."""

@@ -1,0 +1,1 @@
+"""One short file per Request kind; all are generators of Calls."""

@@ -1,0 +1,1 @@
+"""Request and catalogue in, Plan out: pure functions."""

@@ -1,0 +1,1 @@
+"""Prompt grammar, schedules, styles, wildcards and infotext; no torch."""

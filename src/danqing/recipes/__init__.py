@@ -1,0 +1,1 @@
+"""Named ways to a deliverable, against the public Request API only."""

@@ -1,0 +1,1 @@
+"""Sigma schedules, samplers as generators, guidance and noise."""

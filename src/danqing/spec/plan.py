@@ -1,0 +1,143 @@
+"""The Request with every default resolved, for one picture. Re-running a Plan reproduces the picture."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+from pydantic import Field
+
+from danqing.spec.base import Data, Seed, Sha256
+from danqing.spec.geometry import Margins, SizePx
+from danqing.spec.model import ModelRef
+from danqing.spec.request import (
+    Emphasis,
+    Guidance,
+    MaskFill,
+    NoiseSourceName,
+    Output,
+    Precision,
+    ResizeMode,
+    SoftInpainting,
+)
+
+PLAN_VERSION = 1
+
+
+class TextPlan(Data):
+    """The words of one pass, with styles and wildcards already expanded."""
+
+    prompt: str
+    negative_prompt: str
+    emphasis: Emphasis = "Original"
+    clip_skip: int = 1
+
+
+class SeedPlan(Data):
+    """Where the noise of this one picture comes from."""
+
+    seed: Seed
+    variation_seed: Seed = 0
+    variation_strength: float = 0.0
+    resize_from: SizePx | None = None
+    source: NoiseSourceName = "cpu"
+    eta_noise_seed_delta: int = 0
+
+
+class SamplingPlan(Data):
+    """Sampler and schedule keys with every number filled in."""
+
+    sampler: str = Field(description="key in spec.registry.samplers")
+    schedule: str = Field(description="key in spec.registry.schedules")
+    steps: int
+    eta: float | None = None
+    s_churn: float = 0.0
+    s_tmin: float = 0.0
+    s_tmax: float | None = None
+    s_noise: float = 1.0
+    sigma_min: float | None = None
+    sigma_max: float | None = None
+    rho: float | None = None
+
+
+class RefinerPlan(Data):
+    """Which model takes over, and before which step."""
+
+    model: ModelRef
+    switch_step: int = Field(ge=1)
+
+
+class PassPlan(Data):
+    """One trip through the denoiser."""
+
+    kind: Literal["base", "hires"]
+    model: ModelRef
+    size: SizePx
+    text: TextPlan
+    sampling: SamplingPlan
+    guidance: Guidance
+    guidance_scale: float
+    strength: float | None = Field(default=None, description="denoising strength; None starts from pure noise")
+    exact_steps: bool = False
+    upscaler: str | None = Field(default=None, description="how a hires pass enlarges the picture before it")
+    refiner: RefinerPlan | None = None
+
+
+class InitPlan(Data):
+    """The picture an img2img, inpaint or outpaint starts from."""
+
+    image: Sha256
+    resize_mode: ResizeMode = "stretch"
+    initial_noise_multiplier: float = 1.0
+    colour_correction: bool = False
+
+
+class MaskPlan(Data):
+    """What is repainted and how it is blended."""
+
+    mask: Sha256
+    blur_px: int = 4
+    inverted: bool = False
+    fill: MaskFill = "original"
+    only_masked: bool = False
+    padding_px: int = 32
+    soft: SoftInpainting | None = None
+
+
+class OutpaintPlan(Data):
+    """How far each side grows and how it is blended."""
+
+    margins: Margins
+    feather_px: int = 16
+    fill: MaskFill = "fill"
+
+
+class Plan(Data):
+    """Everything that decides one picture."""
+
+    version: int = PLAN_VERSION
+    kind: Literal["txt2img", "img2img", "inpaint", "outpaint"]
+    seeds: SeedPlan
+    passes: tuple[PassPlan, ...] = Field(min_length=1)
+    vae: ModelRef | None = None
+    init: InitPlan | None = None
+    mask: MaskPlan | None = None
+    outpaint: OutpaintPlan | None = None
+    precision: Precision = "auto"
+    output: Output = Output()
+    parent: str | None = None
+    notes: tuple[str, ...] = Field(default=(), description="what planning changed and why, for the person")
+
+    @property
+    def base(self) -> PassPlan:
+        """The first pass."""
+        return self.passes[0]
+
+    @property
+    def size(self) -> SizePx:
+        """Size of the finished picture (of the last pass)."""
+        return self.passes[-1].size
+
+    def digest(self) -> str:
+        """sha256 of the canonical JSON: equal Plans have equal digests."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()

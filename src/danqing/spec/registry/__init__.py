@@ -1,0 +1,1 @@
+"""What the front needs to name: samplers, schedules, model families, as torch-free data."""

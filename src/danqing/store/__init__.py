@@ -1,0 +1,1 @@
+"""Durable jobs, immutable Records, content-addressed pictures."""

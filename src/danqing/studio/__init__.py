@@ -1,0 +1,1 @@
+"""The application service that CLI, API and UI share."""

@@ -1,0 +1,1 @@
+"""The pool interface and the worker process."""
