@@ -1,1 +1,1 @@
-"""Sigma schedules, samplers as generators, guidance and noise."""
+"""Sampling: from noise to latents. Schedules, samplers, guidance and seeded noise, with no model in sight."""

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from danqing.spec.base import Data
 
-Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
+Prediction = Literal["epsilon", "v_prediction", "sample", "flow_prediction"]
 
 
 class ModelDefaults(Data):

@@ -101,6 +101,7 @@ class MaskPlan(Data):
     fill: MaskFill = "original"
     only_masked: bool = False
     padding_px: int = 32
+    keep_size: bool = Field(default=True, description="the result has the size of the picture, not of the pass")
     soft: SoftInpainting | None = None
 
 

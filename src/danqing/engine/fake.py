@@ -1,0 +1,119 @@
+"""A shipped fake: answers every Call with cheap, exact arithmetic, counts what it does, and fails when told to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from danqing.engine.calls import (
+    Decode,
+    Denoise,
+    Describe,
+    Description,
+    EncodeImage,
+    EncodeText,
+    Exclusive,
+    ModelCall,
+    ModelKey,
+)
+from danqing.models.preview import to_uint8
+from danqing.sampling.tables import SigmaTable
+from danqing.spec.errors import OutOfMemoryError
+from danqing.spec.model import ModelInfo
+
+CONTEXT_WIDTH = 8
+SCALE = 8
+
+
+@dataclass
+class FakeExecutor:
+    """The ideal denoiser of Gaussian data N(μ(context), s²), so that results are known in closed form.
+
+    Attributes:
+        spread: s of the data.
+        batch_rows: Most rows of a batch.
+        fits_rows: Larger batches answer with OutOfMemoryError.
+        on_batch: Called with the Calls of each batch that runs, for tests that watch or advance a clock.
+        batches: Rows of each batch that ran, by kind of Call.
+    """
+
+    spread: float = 0.5
+    batch_rows: int = 64
+    fits_rows: int = 10_000
+    on_batch: Callable[[Sequence[ModelCall]], None] | None = None
+    batches: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    info: ModelInfo = field(
+        default_factory=lambda: ModelInfo(name="fake", family="sd1", path="", sha256="0" * 64, latent_channels=4)
+    )
+
+    def group_key(self, call: ModelCall) -> Hashable:
+        """Kind, model and shape."""
+        if isinstance(call, Exclusive):
+            return ("exclusive", call.key, id(call))
+        shape = tuple(call.x.shape[1:]) if isinstance(call, Denoise) else ()
+        return (type(call).__name__, call.model, shape)
+
+    def rows(self, call: ModelCall) -> int:
+        """One for each context."""
+        return len(call.contexts) if isinstance(call, Denoise) else 1
+
+    def max_rows(self, call: ModelCall) -> int:
+        """As set."""
+        return 1 if isinstance(call, Exclusive) else self.batch_rows
+
+    def run(self, calls: Sequence[ModelCall]) -> list[Any]:
+        """Answer each Call.
+
+        Raises:
+            OutOfMemoryError: More rows than `fits_rows`.
+        """
+        rows = sum(self.rows(call) for call in calls)
+        if rows > self.fits_rows:
+            raise OutOfMemoryError("the fake executor is full", value=rows, allowed=f"≤ {self.fits_rows} rows")
+        if self.on_batch is not None:
+            self.on_batch(calls)
+        self.batches.append((type(calls[0]).__name__, rows))
+        return [self._answer(call) for call in calls]
+
+    def relieve(self, call: ModelCall) -> bool:
+        """Nothing to give up."""
+        del call
+        return False
+
+    def preview(self, model: ModelKey, denoised: Tensor, *, decode: bool) -> npt.NDArray[np.uint8] | None:
+        """The first three channels."""
+        del model, decode
+        return to_uint8(denoised[0, :3].permute(1, 2, 0))
+
+    def _answer(self, call: ModelCall) -> Any:
+        if isinstance(call, Describe):
+            return Description(self.info, SigmaTable.scaled_linear())
+        if isinstance(call, EncodeText):
+            return tuple(context_of(text) for text in call.texts)
+        if isinstance(call, Denoise):
+            return torch.cat([self._denoised(call.x, call.sigma, context) for context in call.contexts])
+        if isinstance(call, EncodeImage):
+            small = torch.nn.functional.avg_pool2d(call.image, SCALE)
+            return torch.cat([small, small[:, :1]], dim=1)
+        if isinstance(call, Decode):
+            return torch.nn.functional.interpolate(call.latent[:, :3], scale_factor=float(SCALE), mode="nearest")
+        return call.run(self)
+
+    def _denoised(self, x: Tensor, sigma: float, context: Tensor) -> Tensor:
+        mean = float(context.mean())
+        variance = self.spread**2
+        return (variance * x + sigma**2 * mean) / (variance + sigma**2)
+
+
+def context_of(text: str) -> Tensor:
+    """A context [77, 8] that depends on the text alone; its mean is in [−1, 1]."""
+    digest = hashlib.sha256(text.encode()).digest()
+    value = int.from_bytes(digest[:4], "big") / 2**31 - 1.0
+    return torch.full((77, CONTEXT_WIDTH), value)

@@ -1,0 +1,180 @@
+"""The PyTorch executor: any device, eager or compiled."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Hashable, Sequence
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from danqing.engine.calls import (
+    Decode,
+    Denoise,
+    Describe,
+    Description,
+    EncodeImage,
+    EncodeText,
+    Exclusive,
+    ModelCall,
+    ModelKey,
+)
+from danqing.models.families.sd import StableDiffusion
+from danqing.models.loader import Loader
+from danqing.models.preview import to_uint8
+from danqing.spec.errors import OutOfMemoryError
+
+# Latent pixels in one denoiser batch: beyond this a CPU gains nothing, a GPU a little.
+CPU_BATCH_LATENT_PX = 8_192
+GPU_BATCH_LATENT_PX = 131_072
+TEXT_CACHE_ENTRIES = 256
+_OOM_PHRASES = ("can't allocate memory", "out of memory", "not enough memory")
+
+
+class TorchExecutor:
+    """Runs batches of Calls with PyTorch.
+
+    Args:
+        loader: Where models come from.
+        compiled: Compile the denoiser with torch.compile at its first use.
+    """
+
+    def __init__(self, loader: Loader, *, compiled: bool = False) -> None:
+        self.loader = loader
+        self.compiled = compiled
+        self._texts: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
+        self._compiled: dict[int, Any] = {}
+
+    def group_key(self, call: ModelCall) -> Hashable:
+        """Calls with equal keys may run in one batch."""
+        if isinstance(call, Denoise):
+            extra = None if call.extra is None else tuple(call.extra.shape[1:])
+            return ("denoise", call.model, tuple(call.x.shape[1:]), extra)
+        if isinstance(call, EncodeText):
+            return ("text", call.model, call.emphasis, call.clip_skip)
+        if isinstance(call, EncodeImage):
+            return ("encode", call.model, tuple(call.image.shape[1:]))
+        if isinstance(call, Decode):
+            return ("decode", call.model, tuple(call.latent.shape[1:]))
+        if isinstance(call, Describe):
+            return ("describe", call.model)
+        return ("exclusive", call.key, id(call))
+
+    def rows(self, call: ModelCall) -> int:
+        """How many rows of a batch this Call takes."""
+        return len(call.contexts) if isinstance(call, Denoise) else 1
+
+    def max_rows(self, call: ModelCall) -> int:
+        """How many rows a batch of such Calls should have at most."""
+        budget = CPU_BATCH_LATENT_PX if self.loader.device.type == "cpu" else GPU_BATCH_LATENT_PX
+        if isinstance(call, Denoise):
+            return max(1, budget // (call.x.shape[-2] * call.x.shape[-1]))
+        if isinstance(call, Decode):
+            # A VAE's widest activations are per picture pixel; a quarter keeps it in step with the denoiser.
+            return max(1, budget // (4 * call.latent.shape[-2] * call.latent.shape[-1]))
+        if isinstance(call, EncodeImage):
+            return max(1, budget * 16 // (call.image.shape[-2] * call.image.shape[-1]))
+        return 1 if isinstance(call, Exclusive) else 64
+
+    def run(self, calls: Sequence[ModelCall]) -> list[Any]:
+        """Answer Calls of one group as one batch, in order.
+
+        Raises:
+            OutOfMemoryError: The batch did not fit; nothing was answered.
+        """
+        try:
+            return self._run(calls)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise self._out_of_memory(calls[0]) from error
+        except RuntimeError as error:
+            if any(phrase in str(error).lower() for phrase in _OOM_PHRASES):
+                raise self._out_of_memory(calls[0]) from error
+            raise
+
+    def relieve(self, call: ModelCall) -> bool:
+        """Make room after a single Call did not fit: offload, then tile. False when nothing more can be done."""
+        model = self._model(call.model)
+        if self.loader.drop_others(model):
+            return True
+        return isinstance(call, (Decode, EncodeImage)) and model.tile()
+
+    def preview(self, model: ModelKey, denoised: Tensor, *, decode: bool) -> npt.NDArray[np.uint8] | None:
+        """A small RGB picture uint8 [h, w, 3] of a latent [1, c, h, w], by the linear map or by the VAE."""
+        loaded = self._model(model)
+        if decode:
+            return to_uint8(loaded.decode(denoised)[0].permute(1, 2, 0))
+        return loaded.preview.paint(denoised)
+
+    def _model(self, key: ModelKey) -> StableDiffusion:
+        model = self.loader.get(key.model, key.vae, key.precision)
+        if self.compiled and id(model) not in self._compiled:
+            model.unet.compile(dynamic=False)
+            self._compiled[id(model)] = model
+        return model
+
+    def _run(self, calls: Sequence[ModelCall]) -> list[Any]:
+        model = self._model(calls[0].model)
+        first = calls[0]
+        if isinstance(first, Denoise):
+            return self._denoise(model, [cast("Denoise", call) for call in calls])
+        if isinstance(first, EncodeText):
+            return [self._encode_text(model, cast("EncodeText", call)) for call in calls]
+        if isinstance(first, EncodeImage):
+            images = torch.cat([cast("EncodeImage", call).image for call in calls])
+            return list(torch.split(model.encode_image(images), 1))
+        if isinstance(first, Decode):
+            return self._decode(model, [cast("Decode", call) for call in calls])
+        if isinstance(first, Describe):
+            return [Description(model.info, model.table)] * len(calls)
+        return [first.run(model)]
+
+    def _denoise(self, model: StableDiffusion, calls: Sequence[Denoise]) -> list[Tensor]:
+        """One batch for each context length; rows go back to the Calls they came from."""
+        buckets: defaultdict[tuple[int, bool], list[tuple[int, int]]] = defaultdict(list)
+        for index, call in enumerate(calls):
+            for row, context in enumerate(call.contexts):
+                perturbed = row >= len(call.contexts) - call.perturbed
+                buckets[context.shape[0], perturbed].append((index, row))
+        answers = [torch.empty((len(call.contexts), *call.x.shape[1:])) for call in calls]
+        for (_, perturbed), rows in buckets.items():
+            with_extra = calls[0].extra is not None
+            output = model.denoise(
+                torch.cat([calls[index].x for index, _ in rows]),
+                torch.tensor([calls[index].sigma for index, _ in rows]),
+                torch.stack([calls[index].contexts[row] for index, row in rows]),
+                torch.cat([cast("Tensor", calls[index].extra) for index, _ in rows]) if with_extra else None,
+                perturbed=perturbed,
+            )
+            for (index, row), denoised in zip(rows, output, strict=True):
+                answers[index][row] = denoised
+        return answers
+
+    def _encode_text(self, model: StableDiffusion, call: EncodeText) -> tuple[Tensor, ...]:
+        def cached(text: str) -> Tensor:
+            key = (call.model.model.sha256, call.model.precision, text, call.emphasis, call.clip_skip)
+            if key not in self._texts:
+                self._texts[key] = model.encode_text([text], call.emphasis, call.clip_skip)[0]
+            self._texts.move_to_end(key)
+            while len(self._texts) > TEXT_CACHE_ENTRIES:
+                self._texts.popitem(last=False)
+            return self._texts[key]
+
+        return tuple(cached(text) for text in call.texts)
+
+    def _decode(self, model: StableDiffusion, calls: Sequence[Decode]) -> list[Tensor]:
+        latents = torch.cat([call.latent for call in calls])
+        pictures = model.decode(latents)
+        if not model.preview.ready:
+            model.preview.fit(latents, pictures)
+        return list(torch.split(pictures, 1))
+
+    def _out_of_memory(self, call: ModelCall) -> OutOfMemoryError:
+        return OutOfMemoryError(
+            f"not enough memory on {self.loader.device} for this picture",
+            field="size",
+            value=type(call).__name__,
+            next_step="paint a smaller picture or fewer at once, or close other programs",
+        )

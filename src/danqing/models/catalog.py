@@ -1,0 +1,150 @@
+"""Which models are there: the built-in family and diffusers folders, identified from their configs. No torch."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from danqing.models.hashes import HashCache
+from danqing.spec.errors import BadFileError, NotFoundError, UnsupportedError
+from danqing.spec.model import ModelDefaults, ModelInfo, Prediction
+from danqing.spec.registry.families import BUILTIN_MODEL, FAMILIES
+
+BUILTIN_DIR = Path(__file__).parent / "builtin"
+CHECKPOINT_DIR = "Stable-diffusion"
+_FAMILY_BY_CONTEXT_WIDTH = {768: "sd1", 1024: "sd2"}
+_PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v_prediction", "sample": "sample"}
+
+
+class Catalog:
+    """The models that can be used now.
+
+    Args:
+        models_dir: A folder in A1111's layout (`Stable-diffusion/`, …), or None for the built-in family alone.
+    """
+
+    def __init__(self, models_dir: Path | None = None) -> None:
+        self._models_dir = models_dir
+        self._hashes = HashCache(models_dir / ".danqing-hashes.json" if models_dir else None)
+
+    def list(self) -> list[ModelInfo]:
+        """Every usable model, the built-in ones first. Damaged folders are left out (`problems` names them)."""
+        return [info for info, _ in self._scan() if info is not None]
+
+    def problems(self) -> dict[str, str]:
+        """Folder → why it can't be used."""
+        return {str(path): why for (info, why), path in zip(self._scan(), self._folders(), strict=True) if info is None}
+
+    def find(self, name: str | None) -> ModelInfo:
+        """The model with this name, title, stem or hash; the built-in one for None.
+
+        Raises:
+            NotFoundError: No model of this name, or several.
+        """
+        models = self.list()
+        wanted = (name or BUILTIN_MODEL).strip()
+        found = [info for info in models if _matches(info, wanted)]
+        if len(found) == 1:
+            return found[0]
+        names = [info.name for info in models]
+        near = difflib.get_close_matches(wanted, names, n=1)
+        raise NotFoundError(
+            "several models answer to this name" if found else "there is no such model",
+            field="model",
+            value=wanted,
+            allowed=", ".join(names),
+            next_step=f"did you mean {near[0]}?" if near else "run `danqing models` to see what is installed",
+        )
+
+    def _folders(self) -> Iterator[Path]:
+        for root in (BUILTIN_DIR, self._models_dir / CHECKPOINT_DIR if self._models_dir else None):
+            if root is not None and root.is_dir():
+                yield from sorted(path.parent for path in root.glob("**/model_index.json"))
+
+    def _scan(self) -> list[tuple[ModelInfo | None, str]]:
+        found: list[tuple[ModelInfo | None, str]] = []
+        for folder in self._folders():
+            try:
+                found.append((identify(folder, self._hashes), ""))
+            except (BadFileError, UnsupportedError) as error:
+                found.append((None, str(error)))
+        self._hashes.save()
+        return found
+
+
+def _matches(info: ModelInfo, wanted: str) -> bool:
+    lower = wanted.lower()
+    names = {info.name.lower(), Path(info.name).stem.lower(), f"{info.name} [{info.short_hash}]".lower()}
+    return lower in names or (len(lower) >= 8 and info.sha256.startswith(lower))
+
+
+def identify(folder: Path, hashes: HashCache | None = None) -> ModelInfo:
+    """What a diffusers folder holds, from its configs.
+
+    Raises:
+        BadFileError: A config is missing or damaged.
+        UnsupportedError: A pipeline this version does not know.
+    """
+    cache = hashes or HashCache(None)
+    unet = _config(folder / "unet" / "config.json")
+    vae = _config(folder / "vae" / "config.json")
+    scheduler = _config(folder / "scheduler" / "scheduler_config.json")
+    about = _config(folder / "danqing.json") if (folder / "danqing.json").exists() else {}
+    family = str(about.get("family") or _family(unet, folder))
+    native_px = next(info.native_px for info in FAMILIES if info.key == family)
+    prediction = _PREDICTIONS.get(str(scheduler.get("prediction_type", "epsilon")))
+    if prediction is None:
+        raise UnsupportedError("this prediction type is not known", value=scheduler.get("prediction_type"))
+    builtin = BUILTIN_DIR in folder.parents
+    channels = int(vae.get("latent_channels", 4))
+    return ModelInfo(
+        name=folder.name if builtin else folder.relative_to(_root_of(folder)).as_posix(),
+        family=family,
+        path=str(folder),
+        sha256=cache.folder(folder),
+        builtin=builtin,
+        prediction=prediction,
+        latent_channels=channels,
+        latent_scale=2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1),
+        unet_in_channels=int(unet.get("in_channels", channels)),
+        defaults=ModelDefaults.model_validate({"size_px": native_px, **about.get("defaults", {})}),
+        description=str(about.get("description", "")),
+        styles=tuple(str(style) for style in about.get("styles", [])),
+    )
+
+
+def _root_of(folder: Path) -> Path:
+    for parent in folder.parents:
+        if parent.name == CHECKPOINT_DIR:
+            return parent
+    return folder.parent
+
+
+def _family(unet: dict[str, Any], folder: Path) -> str:
+    width = unet.get("cross_attention_dim")
+    family = _FAMILY_BY_CONTEXT_WIDTH.get(width) if isinstance(width, int) else None
+    if family is None:
+        raise UnsupportedError(
+            f"the denoiser in {folder.name} is of no family this version can run",
+            value=f"cross_attention_dim={width}",
+            allowed="768 (SD 1.x), 1024 (SD 2.x)",
+            next_step="use a Stable Diffusion 1.x or 2.x folder",
+        )
+    return family
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadFileError(
+            "a model folder is incomplete", value=str(path), next_step="copy the folder again"
+        ) from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BadFileError(f"a model config cannot be read: {error}", value=str(path)) from error
+    if not isinstance(data, dict):
+        raise BadFileError("a model config is not a JSON object", value=str(path))
+    return cast("dict[str, Any]", data)

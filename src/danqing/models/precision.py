@@ -1,0 +1,71 @@
+"""Which number format a device paints in: bfloat16 where it is native, float32 elsewhere, float16 on older CUDA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from danqing.spec.errors import UnsupportedError
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Number formats of a loaded model.
+
+    Attributes:
+        denoiser: Of the UNet.
+        text: Of the text encoder; float32 on a CPU, where it costs little and conditions everything.
+        vae: Of the VAE; float32 on a CPU, since bfloat16 bands flat colours.
+        channels_last: Memory layout of convolution weights.
+    """
+
+    denoiser: torch.dtype
+    text: torch.dtype
+    vae: torch.dtype
+    channels_last: bool
+
+    @property
+    def name(self) -> str:
+        """The denoiser's format, as Plans and Records name it."""
+        return str(self.denoiser).removeprefix("torch.")
+
+
+def has_native_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 matrix products are done in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+def choose(device: torch.device, wanted: str = "auto") -> Precision:
+    """The formats for a device, or the ones a person insists on.
+
+    Raises:
+        UnsupportedError: float16 on a CPU, where convolutions lack it or crawl.
+    """
+    if wanted == "float16" and device.type == "cpu":
+        raise UnsupportedError(
+            "float16 needs a GPU",
+            field="precision",
+            value=wanted,
+            allowed="auto, float32, bfloat16",
+            next_step="choose auto",
+        )
+    if wanted != "auto":
+        denoiser = _DTYPES[wanted]
+    elif has_native_bf16(device):
+        denoiser = torch.bfloat16
+    else:
+        denoiser = torch.float16 if device.type == "cuda" else torch.float32
+    on_cpu = device.type == "cpu"
+    return Precision(
+        denoiser=denoiser,
+        text=torch.float32 if on_cpu else denoiser,
+        vae=torch.float32 if on_cpu or denoiser is torch.float16 else denoiser,
+        channels_last=denoiser is not torch.float32,
+    )

@@ -1,0 +1,105 @@
+"""The denoiser a sampler sees: one latent in, guidance applied, masks held, progress reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from danqing.engine.calls import Denoise, ModelKey, Report
+from danqing.pipelines.conditioning import Conditioning
+from danqing.pipelines.context import Context
+from danqing.sampling.guidance import GuidanceSettings, combine_alone, guide, needs_uncond, perturbed_attention
+
+Blend = Callable[[Tensor, float], Tensor]
+"""Puts the kept part of a picture back into denoised latents [1, c, h, w] at a sigma."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Which model speaks from which step on.
+
+    Attributes:
+        first_step: From here.
+        key: The model.
+        conditioning: Its words.
+    """
+
+    first_step: int
+    key: ModelKey
+    conditioning: Conditioning
+
+
+@dataclass
+class Denoiser:
+    """Callable as the samplers want it: `denoised = yield from denoiser(x, sigma)`.
+
+    Attributes:
+        context: The Plan's progress.
+        stages: The model, and the refiner after it if there is one.
+        guidance: How answers are combined.
+        levels: The pass's sigmas, descending.
+        pass_index: Which pass this is.
+        extra: Further input channels of an inpainting UNet [1, c2, h, w].
+        blend: How masked parts are kept.
+        last_uncond: The unconditional estimate of the last answer, for CFG++.
+    """
+
+    context: Context
+    stages: Sequence[Stage]
+    guidance: GuidanceSettings
+    levels: Sequence[float]
+    pass_index: int = 0
+    extra: Tensor | None = None
+    blend: Blend | None = None
+    last_uncond: Tensor | None = None
+
+    @property
+    def steps(self) -> int:
+        """Steps of the pass."""
+        return len(self.levels) - 1
+
+    def step_at(self, sigma: float) -> int:
+        """The step, counted from 0, that works at this noise level; middle evaluations belong to their step."""
+        tolerance = 1.0 + 1e-5
+        started = sum(1 for level in self.levels[:-1] if level * tolerance >= sigma)
+        return min(max(started - 1, 0), self.steps - 1)
+
+    def unconditional(self) -> Tensor:
+        """The unconditional estimate that belongs to the last answer [1, c, h, w]."""
+        if self.last_uncond is None:
+            raise RuntimeError("the unconditional estimate was asked for before any step")
+        return self.last_uncond
+
+    def __call__(self, x: Tensor, sigma: float) -> Generator[Any, Any, Tensor]:
+        """D(x, σ) under guidance, for x [1, c, h, w]."""
+        step = self.step_at(sigma)
+        stage = next(stage for stage in reversed(self.stages) if step >= stage.first_step)
+        denoised = yield from self._guided(x, sigma, step, stage)
+        if self.blend is not None:
+            denoised = self.blend(denoised, sigma)
+        fraction = self.context.fraction(step + 1)
+        yield Report(step + 1, self.steps, fraction, self.pass_index, "denoise", stage.key, denoised)
+        return denoised
+
+    def _guided(self, x: Tensor, sigma: float, step: int, stage: Stage) -> Generator[Any, Any, Tensor]:
+        parts, negative = stage.conditioning.at(step)
+        weights = stage.conditioning.weights
+        guided = needs_uncond(self.guidance, sigma, step, self.steps)
+        perturbed = 1 if self.guidance.pag_scale > 0 else 0
+        contexts = [*parts, *([negative] if guided else []), *([parts[0]] if perturbed else [])]
+        rows: Tensor = yield Denoise(stage.key, x, sigma, tuple(contexts), self.extra, perturbed)
+        answers = list(torch.split(rows, 1))
+        conds = answers[: len(parts)]
+        if guided:
+            self.last_uncond = answers[len(parts)]
+            out = guide(self.guidance, self.last_uncond, conds, weights, (x, sigma))
+        else:
+            self.last_uncond = conds[0]
+            out = combine_alone(conds, weights)
+        if perturbed:
+            out = perturbed_attention(out, conds[0], answers[-1], self.guidance.pag_scale)
+        return out

@@ -1,0 +1,148 @@
+"""One trip through the denoiser: sigmas, noise, sampler."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from danqing.engine.calls import Describe, Description, EncodeImage, ModelKey, Report
+from danqing.pipelines import conditioning
+from danqing.pipelines.context import Context, Step
+from danqing.pipelines.denoiser import Blend, Denoiser, Stage
+from danqing.sampling.guidance import GuidanceSettings
+from danqing.sampling.noise import NoiseSettings, PictureNoise
+from danqing.sampling.samplers import SAMPLERS
+from danqing.sampling.schedules import ScheduleSettings, sigmas, steps_for_strength
+from danqing.sampling.types import SamplerOptions
+from danqing.spec.geometry import SizePx
+from danqing.spec.plan import PassPlan, SamplingPlan, SeedPlan
+from danqing.spec.registry.samplers import find_sampler
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a pass begins with besides noise.
+
+    Attributes:
+        latent: Clean latents to repaint [1, c, h, w]; None begins from noise alone.
+        blend: How masked parts are kept.
+        extra: Further input channels of an inpainting UNet [1, c2, h, w].
+        noise_multiplier: Factor on the noise added to `latent`.
+    """
+
+    latent: Tensor | None = None
+    blend: Blend | None = None
+    extra: Tensor | None = None
+    noise_multiplier: float = 1.0
+
+
+def run_pass(context: Context, index: int, start: Start) -> Step[Tensor]:
+    """Run one pass of the Plan and return its latents [1, c, h, w]."""
+    planned = context.plan.passes[index]
+    key = context.key(planned.model)
+    yield Report(0, planned.sampling.steps, context.fraction(0), index, "load")
+    described: Description = yield Describe(key)
+    levels = _levels(planned, described)
+    steps = len(levels) - 1
+    yield Report(0, steps, context.fraction(0), index, "encode")
+    stages = yield from _stages(context, index, key, steps)
+    noise = PictureNoise(noise_settings(context.plan.seeds, described.info.latent_scale))
+    extra = start.extra
+    if extra is None and described.info.is_inpainting:
+        extra = yield from blank_extra(key, planned.size)
+    denoiser = Denoiser(
+        context, stages, guidance_settings(planned), [float(v) for v in levels.tolist()], index, extra, start.blend
+    )
+    shape = latent_shape(described, planned.size)
+    x = noise.initial(shape) * levels[0]
+    if start.latent is not None:
+        x = start.latent + x * start.noise_multiplier
+    options = sampler_options(planned.sampling, described, denoiser)
+    sampler = SAMPLERS[find_sampler(planned.sampling.sampler).key]
+    latent: Tensor = yield from sampler(denoiser, x, levels, noise, options)
+    context.done_steps += steps
+    return latent
+
+
+def _levels(planned: PassPlan, described: Description) -> Tensor:
+    sampling = planned.sampling
+    settings = ScheduleSettings(rho=sampling.rho, sigma_min=sampling.sigma_min, sigma_max=sampling.sigma_max)
+    info = find_sampler(sampling.sampler)
+    if planned.strength is None:
+        return sigmas(sampling.schedule, sampling.steps, described.table, info, settings)
+    part = steps_for_strength(sampling.steps, planned.strength, exact=planned.exact_steps)
+    return sigmas(sampling.schedule, part.total, described.table, info, settings)[part.skip :]
+
+
+def _stages(context: Context, index: int, key: ModelKey, steps: int) -> Step[list[Stage]]:
+    planned = context.plan.passes[index]
+    base_steps = context.plan.base.sampling.steps if planned.kind == "hires" else None
+    words = yield from conditioning.encode(key, planned.text, steps, base_steps)
+    stages = [Stage(0, key, words)]
+    if planned.refiner is not None:
+        other = context.key(planned.refiner.model)
+        yield Describe(other)
+        words = yield from conditioning.encode(other, planned.text, steps, base_steps)
+        # The switch is planned on the full schedule; a shortened one keeps the same share.
+        switch = round(planned.refiner.switch_step * steps / planned.sampling.steps)
+        stages.append(Stage(max(switch, 1), other, words))
+    return stages
+
+
+def latent_shape(described: Description, size: SizePx) -> tuple[int, int, int, int]:
+    """Shape [1, c, h, w] of the latents of a picture."""
+    scale = described.info.latent_scale
+    return (1, described.info.latent_channels, size.height_px // scale, size.width_px // scale)
+
+
+def noise_settings(seeds: SeedPlan, latent_scale: int) -> NoiseSettings:
+    """The Plan's seeds in the sampler's words."""
+    resize = seeds.resize_from
+    return NoiseSettings(
+        seed=seeds.seed,
+        source=seeds.source,
+        variation_seed=seeds.variation_seed,
+        variation_strength=seeds.variation_strength,
+        resize_from=(resize.height_px // latent_scale, resize.width_px // latent_scale) if resize else None,
+        eta_seed_delta=seeds.eta_noise_seed_delta,
+    )
+
+
+def guidance_settings(planned: PassPlan) -> GuidanceSettings:
+    """The Plan's guidance in the sampler's words."""
+    guidance = planned.guidance
+    return GuidanceSettings(
+        scale=planned.guidance_scale,
+        rescale=guidance.rescale,
+        threshold_percentile=guidance.threshold.percentile if guidance.threshold else None,
+        mimic_scale=guidance.threshold.mimic_scale if guidance.threshold else None,
+        pag_scale=guidance.pag_scale,
+        skip_early=guidance.skip_early,
+        s_min_uncond=guidance.s_min_uncond,
+    )
+
+
+def sampler_options(sampling: SamplingPlan, described: Description, denoiser: Denoiser) -> SamplerOptions:
+    """The Plan's sampler numbers in the sampler's words."""
+    table = described.table
+    return SamplerOptions(
+        eta=sampling.eta,
+        s_churn=sampling.s_churn,
+        s_tmin=sampling.s_tmin,
+        s_tmax=math.inf if sampling.s_tmax is None else sampling.s_tmax,
+        s_noise=sampling.s_noise,
+        flow=table.flow,
+        unconditional=denoiser.unconditional,
+        earlier_sigma=getattr(table, "earlier_sigma", None),
+    )
+
+
+def blank_extra(key: ModelKey, size: SizePx) -> Step[Tensor]:
+    """Mask and masked picture that leave everything to an inpainting UNet: all masked, a grey picture below."""
+    grey = torch.zeros(1, 3, size.height_px, size.width_px)
+    latent = cast("Tensor", (yield EncodeImage(key, grey)))
+    return torch.cat([torch.ones_like(latent[:, :1]), latent], dim=1)

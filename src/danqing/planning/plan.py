@@ -1,0 +1,321 @@
+"""Request + catalogue → Plans, one for each picture. Pure: the same input gives the same Plans."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from dataclasses import dataclass
+from typing import Protocol
+
+from danqing.planning import sizes
+from danqing.planning.words import PromptLibrary, Words, words_of
+from danqing.spec.errors import InvalidRequestError, UnsupportedError
+from danqing.spec.geometry import SizePx
+from danqing.spec.model import ModelInfo, ModelRef
+from danqing.spec.plan import (
+    InitPlan,
+    MaskPlan,
+    OutpaintPlan,
+    PassPlan,
+    Plan,
+    RefinerPlan,
+    SamplingPlan,
+    SeedPlan,
+    TextPlan,
+)
+from danqing.spec.registry.samplers import find_sampler, split_legacy_name
+from danqing.spec.registry.schedules import find_schedule
+from danqing.spec.registry.upscalers import find_upscaler
+from danqing.spec.request import (
+    Hires,
+    InpaintRequest,
+    OutpaintRequest,
+    Request,
+    Sampling,
+    Txt2ImgRequest,
+)
+
+MAX_SEED = 2**32 - 1
+
+
+class ModelFinder(Protocol):
+    """What planning needs of the catalogue."""
+
+    def find(self, name: str | None) -> ModelInfo:
+        """The model with this name, or the built-in one for None.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What planning knows of the world besides the Request.
+
+    Attributes:
+        image_size: Size of the init picture.
+        mask_size: Size of the mask.
+        rng_seed: Where random seeds come from; the operating system if not given.
+        library: Styles and wildcards.
+    """
+
+    image_size: SizePx | None = None
+    mask_size: SizePx | None = None
+    rng_seed: int | None = None
+    library: PromptLibrary | None = None
+
+
+def plan(
+    request: Request,
+    catalog: ModelFinder,
+    *,
+    image_size: SizePx | None = None,
+    mask_size: SizePx | None = None,
+    rng_seed: int | None = None,
+    library: PromptLibrary | None = None,
+) -> tuple[Plan, ...]:
+    """Resolve every default of a Request.
+
+    Args:
+        request: What a person asks for, with pictures named by content hash.
+        catalog: Where models are found.
+        image_size: Size of the init picture, if the Request has one.
+        mask_size: Size of the mask, if it has one.
+        rng_seed: Where random seeds come from; the operating system if not given.
+        library: Styles and wildcards.
+
+    Raises:
+        InvalidRequestError: A value that makes no sense.
+        NotFoundError: A model or style that is not there.
+        UnsupportedError: Something this model cannot do.
+    """
+    return _Planner(request, catalog, Inputs(image_size, mask_size, rng_seed, library)).plans()
+
+
+class _Planner:
+    def __init__(self, request: Request, catalog: ModelFinder, inputs: Inputs) -> None:
+        self.request = request
+        self.catalog = catalog
+        self.inputs = inputs
+        self.model = catalog.find(request.model)
+        self.random = random.Random(inputs.rng_seed if inputs.rng_seed is not None else secrets.randbits(64))  # noqa: S311
+        self.seed = request.seed if request.seed is not None else self.random.randint(0, MAX_SEED)
+        self.words = words_of(request, self.seed, inputs.library)
+        if request.seed is None and self.words[0].seed is not None:
+            self.seed = self.words[0].seed
+        self.notes: list[str] = list(self.words[0].notes)
+
+    def plans(self) -> tuple[Plan, ...]:
+        size = self._base_size()
+        variation_seed = self._variation_seed()
+        return tuple(
+            self._plan(words, size, self._seeds(index, variation_seed)) for index, words in enumerate(self.words)
+        )
+
+    def _plan(self, words: Words, size: SizePx, seeds: SeedPlan) -> Plan:
+        request = self.request
+        base = self._base_pass(words, size)
+        passes: tuple[PassPlan, ...] = (base,)
+        if request.hires is not None:
+            passes = (base, self._hires_pass(request.hires, base, words))
+        return Plan(
+            kind=request.kind,
+            seeds=seeds,
+            passes=passes,
+            vae=_ref(self.catalog.find(request.vae)) if request.vae else None,
+            init=self._init(),
+            mask=self._mask(),
+            outpaint=self._outpaint(),
+            precision=request.precision,
+            output=request.output,
+            parent=request.parent,
+            notes=tuple(self.notes),
+        )
+
+    def _base_size(self) -> SizePx:
+        request, picture = self.request, self.inputs.image_size
+        if not isinstance(request, Txt2ImgRequest) and picture is None:
+            raise InvalidRequestError("the init picture is missing", field="image", next_step="upload a picture first")
+        if isinstance(request, OutpaintRequest) and picture is not None:
+            return sizes.outpaint_size(picture, request.margins, self.model)
+        if isinstance(request, InpaintRequest):
+            self._check_mask(picture)
+        if isinstance(request, InpaintRequest) and request.only_masked:
+            picture = None
+        width_px, height_px = request.width_px, request.height_px
+        if width_px is None and height_px is None and self.words[0].aspect is not None and picture is None:
+            width_px, height_px = self.words[0].sides(self.model.defaults.size_px, self.model.latent_scale)
+        size, notes = sizes.asked_size(width_px, height_px, self.model, picture)
+        self.notes.extend(notes)
+        return size
+
+    def _check_mask(self, picture: SizePx | None) -> None:
+        mask = self.inputs.mask_size
+        if mask is not None and picture is not None and mask != picture:
+            raise InvalidRequestError(
+                "mask and picture differ in size",
+                field="mask",
+                value=str(mask),
+                allowed=str(picture),
+                next_step="draw the mask on this picture, or scale it to the same size",
+            )
+
+    def _variation_seed(self) -> int:
+        variation = self.request.variation
+        if variation is None:
+            return 0
+        return variation.seed if variation.seed is not None else self.random.randint(0, MAX_SEED)
+
+    def _seeds(self, index: int, variation_seed: int) -> SeedPlan:
+        """A1111's rule: pictures of a batch count up the seed, or the variation seed when there is a variation."""
+        request = self.request
+        strength = request.variation.strength if request.variation else 0.0
+        return SeedPlan(
+            seed=self.seed if strength else (self.seed + index) % 2**64,
+            variation_seed=(variation_seed + index) % 2**64 if strength else 0,
+            variation_strength=strength,
+            resize_from=request.seed_resize.rounded(self.model.latent_scale) if request.seed_resize else None,
+            source=request.noise,
+            eta_noise_seed_delta=request.eta_noise_seed_delta,
+        )
+
+    def _base_pass(self, words: Words, size: SizePx) -> PassPlan:
+        request, model = self.request, self.model
+        sampling = self._sampling(request.sampling, model)
+        scale = request.guidance.scale
+        if scale is None:
+            scale = model.defaults.guidance_scale * (words.guidance_factor or 1.0)
+        init = not isinstance(request, Txt2ImgRequest)
+        return PassPlan(
+            kind="base",
+            model=_ref(model),
+            size=size,
+            text=self._text(words.prompt, words.negative_prompt),
+            sampling=sampling,
+            guidance=request.guidance,
+            guidance_scale=scale,
+            strength=request.strength if init else None,
+            exact_steps=request.exact_steps if init else False,
+            refiner=self._refiner(sampling.steps),
+        )
+
+    def _text(self, prompt: str, negative_prompt: str) -> TextPlan:
+        request = self.request
+        return TextPlan(
+            prompt=prompt, negative_prompt=negative_prompt, emphasis=request.emphasis, clip_skip=request.clip_skip
+        )
+
+    def _sampling(self, wanted: Sampling, model: ModelInfo) -> SamplingPlan:
+        name, schedule = split_legacy_name(wanted.sampler or model.defaults.sampler)
+        sampler = find_sampler(name)
+        chosen = find_schedule(
+            wanted.schedule or schedule or (model.defaults.schedule if wanted.sampler is None else "automatic")
+        )
+        return SamplingPlan(
+            sampler=sampler.key,
+            schedule=sampler.default_schedule if chosen.key == "automatic" else chosen.key,
+            steps=wanted.steps or model.defaults.steps,
+            **wanted.model_dump(exclude={"sampler", "schedule", "steps"}),
+        )
+
+    def _hires_pass(self, hires: Hires, base: PassPlan, words: Words) -> PassPlan:
+        model = self.catalog.find(hires.model) if hires.model else self.model
+        if hires.width_px is not None or hires.height_px is not None:
+            size, notes = sizes.asked_size(hires.width_px, hires.height_px, model, base.size)
+        else:
+            scale = hires.scale or 1.0
+            wanted = (round(base.size.width_px * scale), round(base.size.height_px * scale))
+            size, notes = sizes.checked_size(*wanted).rounded(model.latent_scale), ()
+        self.notes.extend(note for note in notes if note not in self.notes)
+        own_sampler = hires.sampler is not None or hires.schedule is not None
+        wanted_sampling = self.request.sampling.model_copy(
+            update={
+                "sampler": hires.sampler or base.sampling.sampler,
+                "schedule": hires.schedule or (None if hires.sampler else base.sampling.schedule),
+                "steps": hires.steps or base.sampling.steps,
+            }
+        )
+        scale = hires.guidance_scale
+        return PassPlan(
+            kind="hires",
+            model=_ref(model),
+            size=size,
+            text=self._text(
+                hires.prompt or words.prompt,
+                words.negative_prompt if hires.negative_prompt is None else hires.negative_prompt,
+            ),
+            sampling=self._sampling(wanted_sampling, model)
+            if own_sampler
+            else base.sampling.model_copy(update={"steps": wanted_sampling.steps}),
+            guidance=self.request.guidance,
+            guidance_scale=base.guidance_scale if scale is None else scale,
+            strength=hires.strength,
+            exact_steps=True,
+            upscaler=find_upscaler(hires.upscaler).key,
+        )
+
+    def _refiner(self, steps: int) -> RefinerPlan | None:
+        refiner = self.request.refiner
+        if refiner is None or refiner.switch_at >= 1.0:
+            return None
+        model = self.catalog.find(refiner.model)
+        if (model.latent_channels, model.latent_scale) != (self.model.latent_channels, self.model.latent_scale):
+            raise UnsupportedError(
+                "the refiner's latents are of another kind than the model's",
+                field="refiner.model",
+                value=model.name,
+                allowed=f"a model with {self.model.latent_channels} latent channels, as {self.model.name} has",
+                next_step="choose a refiner of the same family",
+            )
+        return RefinerPlan(model=_ref(model), switch_step=max(1, int(refiner.switch_at * steps)))
+
+    def _init(self) -> InitPlan | None:
+        request = self.request
+        if isinstance(request, Txt2ImgRequest):
+            return None
+        return InitPlan(
+            image=_sha256(request.image, "image"),
+            resize_mode=request.resize_mode,
+            initial_noise_multiplier=request.initial_noise_multiplier,
+            colour_correction=request.colour_correction,
+        )
+
+    def _mask(self) -> MaskPlan | None:
+        request = self.request
+        if not isinstance(request, InpaintRequest):
+            return None
+        return MaskPlan(
+            mask=_sha256(request.mask, "mask"),
+            blur_px=request.mask_blur_px,
+            inverted=request.mask_inverted,
+            fill=request.fill,
+            only_masked=request.only_masked,
+            padding_px=request.padding_px,
+            keep_size=request.width_px is None and request.height_px is None,
+            soft=request.soft,
+        )
+
+    def _outpaint(self) -> OutpaintPlan | None:
+        request = self.request
+        if not isinstance(request, OutpaintRequest):
+            return None
+        return OutpaintPlan(margins=request.margins, feather_px=request.feather_px, fill=request.fill)
+
+
+def _ref(info: ModelInfo) -> ModelRef:
+    return ModelRef(name=info.name, sha256=info.sha256, family=info.family)
+
+
+def _sha256(reference: str, field: str) -> str:
+    kind, _, value = reference.partition(":")
+    if kind != "sha256":
+        raise InvalidRequestError(
+            "a picture must be resolved to its content before planning",
+            field=field,
+            value=reference,
+            allowed="sha256:<hex>",
+            next_step="submit the request through the studio, which resolves record ids",
+        )
+    return value

@@ -1,0 +1,218 @@
+"""The keys of an infotext and the Request fields they stand for.
+
+Keys are A1111's own where it or one of its well-known extensions has one; the rest are ours and other readers ignore them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final, cast
+
+from danqing.spec.errors import InvalidRequestError
+from danqing.spec.registry.samplers import find_sampler
+from danqing.spec.registry.schedules import find_schedule
+from danqing.spec.registry.upscalers import find_upscaler
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key.
+
+    Attributes:
+        key: The key in the infotext.
+        path: The Request field, as a path of names.
+        write: Field value → text.
+        read: Text → field value; raises ValueError on nonsense.
+        always: Whether it is written even where the field has its default.
+    """
+
+    key: str
+    path: tuple[str, ...]
+    write: Callable[[Any], str]
+    read: Callable[[str], Any]
+    always: bool = False
+
+
+def number(value: float) -> str:
+    """A number as A1111 writes it: no `.0`, otherwise every digit.
+
+    >>> number(7.0), number(0.55)
+    ('7', '0.55')
+    """
+    return str(int(value)) if float(value).is_integer() and abs(value) < 2**53 else repr(value)
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _bool(text: str) -> bool:
+    if text.casefold() not in {"true", "false"}:
+        raise ValueError(text)
+    return text.casefold() == "true"
+
+
+def _percent(value: float) -> str:
+    return f"{(Decimal(repr(value)) * 100).normalize():f}"
+
+
+def _from_percent(text: str) -> float:
+    try:
+        return float(Decimal(text) / 100)
+    except InvalidOperation as error:
+        raise ValueError(text) from error
+
+
+def _label(find: Callable[[str], Any]) -> Callable[[str], str]:
+    """Writes a registry entry's label; a name that is in no registry stays as it is."""
+
+    def write(value: str) -> str:
+        try:
+            return str(find(value).name)
+        except InvalidRequestError:
+            return value
+
+    return write
+
+
+def _choice(labels: dict[str, str]) -> tuple[Callable[[str], str], Callable[[str], str]]:
+    values = {label.casefold(): value for value, label in labels.items()}
+
+    def read(text: str) -> str:
+        if text.casefold() not in values:
+            raise ValueError(text)
+        return values[text.casefold()]
+
+    return labels.__getitem__, read
+
+
+def _names(values: Sequence[str]) -> str:
+    return json.dumps(list(values), ensure_ascii=False)
+
+
+def _from_names(text: str) -> tuple[str, ...]:
+    if not text.startswith("["):
+        return tuple(name.strip() for name in text.split(",") if name.strip())
+    names: Any = json.loads(text)
+    return tuple(str(name) for name in cast("list[Any]", names))
+
+
+_RESIZE = _choice(
+    {
+        "stretch": "Just resize",
+        "crop": "Crop and resize",
+        "fill": "Resize and fill",
+        "latent": "Just resize (latent upscale)",
+    }
+)
+_FILL = _choice(
+    {
+        "original": "original",
+        "fill": "fill",
+        "latent_noise": "latent noise",
+        "latent_nothing": "latent nothing",
+    }
+)
+_NOISE = _choice({"cpu": "CPU", "gpu": "GPU", "nv": "NV"})
+_AREA = (lambda only: "Only masked" if only else "Whole picture", lambda text: text.casefold() == "only masked")
+_MASK_MODE = (
+    lambda inverted: "Inpaint not masked" if inverted else "Inpaint masked",
+    lambda text: text.casefold() == "inpaint not masked",
+)
+
+
+def _number(key: str, *path: str) -> Entry:
+    return Entry(key, path, number, float)
+
+
+def _whole(key: str, *path: str) -> Entry:
+    return Entry(key, path, str, int)
+
+
+def _word(key: str, *path: str) -> Entry:
+    return Entry(key, path, _text, _text)
+
+
+def _flag(key: str, *path: str) -> Entry:
+    return Entry(key, path, str, _bool)
+
+
+_SOFT: Final = tuple(
+    _number(f"Soft inpainting {name.replace('_', ' ')}", "soft", name)
+    for name in (
+        "schedule_bias",
+        "preservation_strength",
+        "transition_contrast_boost",
+        "mask_influence",
+        "difference_threshold",
+        "difference_contrast",
+    )
+)
+
+ENTRIES: Final[tuple[Entry, ...]] = (
+    _whole("Steps", "sampling", "steps"),
+    Entry("Sampler", ("sampling", "sampler"), _label(find_sampler), _text),
+    Entry("Schedule type", ("sampling", "schedule"), _label(find_schedule), _text),
+    _number("CFG scale", "guidance", "scale"),
+    _whole("Seed", "seed"),
+    _word("Model", "model"),
+    _word("VAE", "vae"),
+    _whole("Variation seed", "variation", "seed"),
+    _number("Variation seed strength", "variation", "strength"),
+    _number("Denoising strength", "strength"),
+    _whole("Clip skip", "clip_skip"),
+    _whole("ENSD", "eta_noise_seed_delta"),
+    Entry("RNG", ("noise",), *_NOISE, always=True),
+    Entry("Emphasis", ("emphasis",), _text, _text, always=True),
+    _number("Eta", "sampling", "eta"),
+    _number("Sigma churn", "sampling", "s_churn"),
+    _number("Sigma tmin", "sampling", "s_tmin"),
+    _number("Sigma tmax", "sampling", "s_tmax"),
+    _number("Sigma noise", "sampling", "s_noise"),
+    _number("Schedule max sigma", "sampling", "sigma_max"),
+    _number("Schedule min sigma", "sampling", "sigma_min"),
+    _number("Schedule rho", "sampling", "rho"),
+    _number("CFG Rescale", "guidance", "rescale"),
+    _number("Mimic scale", "guidance", "threshold", "mimic_scale"),
+    Entry("Threshold percentile", ("guidance", "threshold", "percentile"), _percent, _from_percent),
+    _number("PAG Scale", "guidance", "pag_scale"),
+    _number("Skip Early CFG", "guidance", "skip_early"),
+    _number("NGMS", "guidance", "s_min_uncond"),
+    _number("Hires upscale", "hires", "scale"),
+    Entry("Hires upscaler", ("hires", "upscaler"), _label(find_upscaler), _text, always=True),
+    _whole("Hires steps", "hires", "steps"),
+    _number("Hires denoising strength", "hires", "strength"),
+    _word("Hires prompt", "hires", "prompt"),
+    _word("Hires negative prompt", "hires", "negative_prompt"),
+    Entry("Hires sampler", ("hires", "sampler"), _label(find_sampler), _text),
+    Entry("Hires schedule type", ("hires", "schedule"), _label(find_schedule), _text),
+    _number("Hires CFG Scale", "hires", "guidance_scale"),
+    _word("Hires checkpoint", "hires", "model"),
+    Entry("Refiner", ("refiner", "model"), _text, _text, always=True),
+    Entry("Refiner switch at", ("refiner", "switch_at"), number, float, always=True),
+    _word("Init image", "image"),
+    Entry("Resize mode", ("resize_mode",), *_RESIZE),
+    _flag("Exact steps", "exact_steps"),
+    _number("Noise multiplier", "initial_noise_multiplier"),
+    _flag("Color correction", "colour_correction"),
+    _word("Mask", "mask"),
+    _whole("Mask blur", "mask_blur_px"),
+    Entry("Mask mode", ("mask_inverted",), *_MASK_MODE),
+    Entry("Masked content", ("fill",), *_FILL, always=True),
+    Entry("Inpaint area", ("only_masked",), *_AREA),
+    _whole("Masked area padding", "padding_px"),
+    *_SOFT,
+    *(_whole(f"Outpaint {side}", "margins", f"{side}_px") for side in ("left", "right", "top", "bottom")),
+    _whole("Outpaint feather", "feather_px"),
+    Entry("Styles", ("styles",), _names, _from_names),
+    _word("Prompt syntax", "syntax"),
+    _whole("Batch count", "count"),
+    _word("Precision", "precision"),
+    _word("Output format", "output", "format"),
+    _whole("Output quality", "output", "quality"),
+    _word("Parent", "parent"),
+)
+"""In the order they are written. Sizes are written by `danqing.prompt.infotext`, for they are two fields in one key."""

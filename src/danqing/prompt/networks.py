@@ -1,0 +1,120 @@
+"""Network tags: `<lora:name:0.8>`, `<lora:name:te=0.5:unet=0.7:dyn=4>`, `<hypernet:name:0.8>`, `<lyco:name>`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from danqing.prompt.ast import NETWORK
+from danqing.spec.errors import PromptSyntaxError
+
+_POSITIONS = {"te": 1, "unet": 2, "dyn": 3}
+_SAME_AS = {"lyco": "lora", "locon": "lora", "hypernetwork": "hypernet"}
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkTag:
+    """One network tag of a prompt.
+
+    Attributes:
+        kind: The word after `<`, as written.
+        positional: Arguments without a name; the first is the network's name.
+        named: Arguments written `name=value`.
+        position: Where the tag began in the prompt, in characters.
+    """
+
+    kind: str
+    positional: tuple[str, ...]
+    named: dict[str, str] = field(default_factory=dict[str, str])
+    position: int = 0
+
+    @property
+    def family(self) -> str:
+        """The kind with its aliases resolved: `lora` for lyco and locon."""
+        return _SAME_AS.get(self.kind, self.kind)
+
+    @property
+    def name(self) -> str:
+        """The network's name, as the person wrote it; "" if none is given."""
+        return self.positional[0] if self.positional else ""
+
+    @property
+    def te(self) -> float:
+        """Strength for the text encoder (1 if not given); for a hypernetwork, its strength."""
+        return self._number("te", 1.0)
+
+    @property
+    def unet(self) -> float:
+        """Strength for the denoiser; the text encoder's if not given."""
+        written = self._written("unet")
+        return self.te if written is None else self._number("unet", 1.0)
+
+    @property
+    def dyn(self) -> int | None:
+        """Rank to reduce a LoRA to, or None."""
+        written = self._written("dyn")
+        if written is None:
+            return None
+        try:
+            return int(written)
+        except ValueError as error:
+            raise self._bad("dyn", written, "a whole number") from error
+
+    @property
+    def problem(self) -> str | None:
+        """Why the tag cannot be used, in one line, or None."""
+        try:
+            _ = (self.te, self.unet, self.dyn)
+        except PromptSyntaxError as error:
+            return str(error)
+        return None if self.name.strip() else f"the tag <{self.kind}:…> names no network"
+
+    def _written(self, argument: str) -> str | None:
+        if argument in self.named:
+            return self.named[argument]
+        position = _POSITIONS[argument]
+        return self.positional[position] if len(self.positional) > position else None
+
+    def _number(self, argument: str, default: float) -> float:
+        written = self._written(argument)
+        if written is None:
+            return default
+        try:
+            number = float(written)
+        except ValueError as error:
+            raise self._bad(argument, written, "a number") from error
+        if not math.isfinite(number):
+            raise self._bad(argument, written, "a finite number")
+        return number
+
+    def _bad(self, argument: str, written: str, allowed: str) -> PromptSyntaxError:
+        return PromptSyntaxError(
+            f"the tag <{self.kind}:{self.name}> at character {self.position} has an unreadable {argument}",
+            field="prompt",
+            value=written,
+            allowed=allowed,
+            next_step=f"write it as <{self.kind}:{self.name}:0.8>",
+        )
+
+
+def parse_networks(prompt: str) -> tuple[str, list[NetworkTag]]:
+    """The prompt without its network tags, and the tags in order.
+
+    Every `<word:…>` is a tag, known or not, as in A1111. An argument with exactly one `=` is named. Nothing is checked
+    here: reading `te`, `unet` or `dyn` of a tag with unreadable numbers raises PromptSyntaxError, and `problem` tells.
+
+    >>> parse_networks("a cat<lora:ink:0.8:unet=0.5>")
+    ('a cat', [NetworkTag(kind='lora', positional=('ink', '0.8'), named={'unet': '0.5'}, position=5)])
+    """
+    tags: list[NetworkTag] = []
+    for found in NETWORK.finditer(prompt):
+        positional: list[str] = []
+        named: dict[str, str] = {}
+        for argument in found[2].split(":"):
+            key, equals, value = argument.partition("=")
+            if equals and "=" not in value:
+                named[key] = value
+            else:
+                positional.append(argument)
+        tags.append(NetworkTag(found[1], tuple(positional), named, found.start()))
+    return NETWORK.sub("", prompt), tags

@@ -1,0 +1,103 @@
+"""The FastAPI application: the native API under /api/v1, guarded; pages are mounted beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from danqing import __version__
+from danqing.server import catalogue, guard, jobs, problems, records, uploads
+from danqing.server.bodies import PICTURE_FIELDS, ExplainBody, ReproduceBody
+from danqing.studio.settings import Settings, check_bind
+
+if TYPE_CHECKING:
+    from danqing.studio.service import Studio
+
+API_PATH = "/api/v1"
+_REF = "#/components/schemas/{model}"
+_DATA_URI = {
+    "type": "string",
+    "pattern": "^data:image/[a-z]+;base64,[A-Za-z0-9+/]+=*$",
+    "description": "or the picture itself, as a data: URI",
+}
+
+
+def create_app(studio: Studio, settings: Settings) -> FastAPI:
+    """The application that serves this studio; the caller starts and closes the studio.
+
+    Args:
+        studio: The service that paints and remembers.
+        settings: Address, password and limits.
+
+    Raises:
+        InvalidRequestError: The address can be reached by other machines and there is no password.
+    """
+    check_bind(settings)
+    app = FastAPI(title="Danqing", version=__version__, openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.studio = studio
+    app.state.settings = settings
+    problems.install(app)
+    guard.install(app, guard.GuardRules(settings.host, settings.password, settings.upload_max_bytes))
+    app.mount(API_PATH, create_api(studio))
+    return app
+
+
+def create_api(studio: Studio) -> FastAPI:
+    """The native API alone; mounted as a whole, so that its 404 and 405 are problems too."""
+    api = FastAPI(
+        title="Danqing",
+        version=__version__,
+        summary="Brief, draft, review, revise: the native API of the painting studio.",
+        openapi_url="/openapi.json",
+        docs_url=None,  # FastAPI's pages load scripts from a CDN
+        redoc_url=None,
+        separate_input_output_schemas=False,
+        responses=problems.RESPONSES,
+    )
+    api.state.studio = studio
+    problems.install(api)
+    for module in (jobs, records, uploads, catalogue):
+        api.include_router(module.router)
+    api.openapi = lambda: _openapi(api)
+    return api
+
+
+def _openapi(api: FastAPI) -> dict[str, Any]:
+    if api.openapi_schema is None:
+        schema = get_openapi(
+            title=api.title,
+            version=api.version,
+            summary=api.summary,
+            routes=api.routes,
+            servers=[{"url": API_PATH}],
+            separate_input_output_schemas=False,
+        )
+        components: dict[str, Any] = schema["components"]["schemas"]
+        for model in (ReproduceBody, ExplainBody, problems.Problem):
+            own = model.model_json_schema(ref_template=_REF)
+            components.update(own.pop("$defs", {}))
+            components[model.__name__] = own
+        _allow_data_uris(components)
+        _drop_fastapi_errors(schema)
+        api.openapi_schema = schema
+    return api.openapi_schema
+
+
+def _allow_data_uris(components: dict[str, Any]) -> None:
+    for name in ("Img2ImgRequest", "InpaintRequest", "OutpaintRequest"):
+        properties: dict[str, Any] = components[name]["properties"]
+        for field in PICTURE_FIELDS:
+            if field in properties:
+                title = properties[field].pop("title", field)
+                properties[field] = {"title": title, "anyOf": [properties[field], _DATA_URI]}
+
+
+def _drop_fastapi_errors(schema: dict[str, Any]) -> None:
+    """Remove FastAPI's own form of a 422, which is never sent."""
+    for path in schema["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        schema["components"]["schemas"].pop(name, None)

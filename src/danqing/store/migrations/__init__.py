@@ -1,0 +1,1 @@
+"""Alembic migrations, one file each; run by `Database.migrate`."""

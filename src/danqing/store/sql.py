@@ -1,0 +1,139 @@
+"""The store in a database: `SqlJobs` for the work, this file for Records and uploads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import delete, exists, select
+from sqlalchemy.orm import Session
+
+from danqing.spec.errors import ConflictError
+from danqing.spec.record import Record
+from danqing.store.base import RecordQuery, Upload, lease_lost, no_such
+from danqing.store.database import Database
+from danqing.store.owners import utc_now
+from danqing.store.rows import record_of, record_row
+from danqing.store.sql_jobs import SqlJobs
+from danqing.store.tables import JobRow, RecordRow, UploadRow
+
+
+class SqlStore(SqlJobs):
+    """Jobs, Records and uploads in one database.
+
+    Args:
+        database: Migrated before use.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def add_record(self, record: Record, owner_id: str) -> Record:
+        """See `Store.add_record`."""
+        with self.database.write() as session:
+            job = session.get(JobRow, record.job_id, with_for_update=True)
+            if job is None:
+                raise no_such("job", record.job_id)
+            there = session.scalar(
+                select(RecordRow).where(RecordRow.job_id == record.job_id, RecordRow.picture_index == record.index)
+            )
+            if there is not None:
+                return record_of(there)
+            if job.state != "running" or job.owner_id != owner_id:
+                raise lease_lost(record.job_id)
+            session.add(record_row(record))
+        return record
+
+    def record(self, record_id: str) -> Record:
+        """See `Store.record`."""
+        with self.database.read() as session:
+            return record_of(_get(session, record_id))
+
+    def records(self, query: RecordQuery) -> list[Record]:
+        """See `Store.records`."""
+        found = select(RecordRow).order_by(RecordRow.id.desc()).limit(query.limit)
+        for word in query.search.casefold().split():
+            found = found.where(RecordRow.search_text.contains(word, autoescape=True))
+        if query.kind is not None:
+            found = found.where(RecordRow.kind == query.kind)
+        if query.model is not None:
+            found = found.where(RecordRow.model == query.model)
+        if query.before is not None:
+            found = found.where(RecordRow.id < query.before)
+        if not query.include_deleted:
+            found = found.where(RecordRow.deleted_at.is_(None))
+        with self.database.read() as session:
+            return [record_of(row) for row in session.scalars(found)]
+
+    def record_ids(self, job_id: str) -> dict[int, str]:
+        """See `Store.record_ids`."""
+        query = select(RecordRow.picture_index, RecordRow.id).where(RecordRow.job_id == job_id)
+        with self.database.read() as session:
+            return {row.picture_index: row.id for row in session.execute(query)}
+
+    def delete_record(self, record_id: str, deleted_at: datetime | None) -> Record:
+        """See `Store.delete_record`."""
+        with self.database.write() as session:
+            row = _get(session, record_id)
+            if (row.deleted_at is None) == (deleted_at is None):
+                raise ConflictError(
+                    f"the picture is {'not deleted' if deleted_at is None else 'deleted already'}",
+                    value=record_id,
+                    next_step="reload the gallery",
+                )
+            row.deleted_at = deleted_at
+            session.flush()
+            return record_of(row)
+
+    def purge(self, deleted_before: datetime) -> list[str]:
+        """See `Store.purge`."""
+        with self.database.write() as session:
+            rows = session.scalars(select(RecordRow).where(RecordRow.deleted_at < deleted_before)).all()
+            blobs = {blob for row in rows for blob in (row.picture, row.thumbnail) if blob}
+            session.execute(delete(RecordRow).where(RecordRow.id.in_([row.id for row in rows])))
+            return sorted(_unused(session, blobs))
+
+    def add_upload(self, upload: Upload) -> None:
+        """See `Store.add_upload`."""
+        with self.database.write() as session:
+            if session.get(UploadRow, upload.sha256) is None:
+                session.add(
+                    UploadRow(
+                        sha256=upload.sha256,
+                        name=upload.name,
+                        media_type=upload.media_type,
+                        width_px=upload.width_px,
+                        height_px=upload.height_px,
+                        created_at=utc_now(),
+                    )
+                )
+
+    def upload(self, sha256: str) -> Upload | None:
+        """See `Store.upload`."""
+        with self.database.read() as session:
+            row = session.get(UploadRow, sha256)
+            return row and Upload(row.sha256, row.width_px, row.height_px, row.media_type, row.name)
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        self.database.close()
+
+
+def _get(session: Session, record_id: str) -> RecordRow:
+    row = session.get(RecordRow, record_id)
+    if row is None:
+        raise no_such("record", record_id)
+    return row
+
+
+def _unused(session: Session, blobs: Iterable[str]) -> Iterable[str]:
+    """The blobs that no Record shows, nobody uploaded, and no Plan starts from."""
+    for blob in blobs:
+        places = (
+            exists().where((RecordRow.picture == blob) | (RecordRow.thumbnail == blob)),
+            exists().where(UploadRow.sha256 == blob),
+            exists().where(JobRow.plans_json.contains(blob)),
+            exists().where(RecordRow.plan_json.contains(blob)),
+        )
+        if not any(session.scalar(select(place)) for place in places):
+            yield blob

@@ -1,0 +1,85 @@
+"""Reading a picture back: the Request it was painted from, and whether this machine has what its Plan needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from danqing.spec.errors import BadFileError, MissingWeightsError, NotFoundError
+from danqing.spec.model import ModelRef
+from danqing.spec.plan import Plan
+from danqing.spec.request import Request
+from danqing.store.blobs import BlobStore
+from danqing.studio.intake import request_of_plan
+
+if TYPE_CHECKING:
+    from danqing.models.catalog import Catalog
+
+
+def request_of_picture(data: bytes) -> Request:
+    """From the Plan inside a picture, else from its infotext.
+
+    Raises:
+        BadFileError: It holds neither.
+    """
+    from danqing.prompt.infotext import request_from_infotext  # noqa: PLC0415 - only when a picture is dropped in
+    from danqing.store.metadata import read_metadata  # noqa: PLC0415
+
+    found = read_metadata(data)
+    if found.plan is not None:
+        return request_of_plan(found.plan)
+    if found.infotext:
+        return request_from_infotext(found.infotext)
+    raise BadFileError(
+        "this picture does not say how it was painted",
+        allowed="a picture from Danqing or A1111 whose metadata was kept",
+        next_step="use it as an init picture instead; pictures lose their metadata in chat apps and screenshots",
+    )
+
+
+def check_reproducible(plan: Plan, catalog: Catalog, blobs: BlobStore) -> None:
+    """See that every model of a Plan is here, the same to the byte, and every picture it starts from.
+
+    Raises:
+        MissingWeightsError: A model is not here, or another one has its name.
+        NotFoundError: A picture is not here.
+    """
+    for model in _models(plan):
+        _check_model(model, catalog)
+    pictures = [plan.init.image if plan.init else None, plan.mask.mask if plan.mask else None]
+    for sha256 in filter(None, pictures):
+        if not blobs.exists(sha256):
+            raise NotFoundError(
+                "the picture that this one was painted over is not in this studio",
+                field="image",
+                value=f"sha256:{sha256}",
+                next_step="upload the same file, then reproduce again",
+            )
+
+
+def _models(plan: Plan) -> list[ModelRef]:
+    refs = [part.model for part in plan.passes]
+    refs += [part.refiner.model for part in plan.passes if part.refiner is not None]
+    return refs + ([plan.vae] if plan.vae is not None else [])
+
+
+def _check_model(wanted: ModelRef, catalog: Catalog) -> None:
+    try:
+        there = catalog.find(wanted.sha256)
+    except NotFoundError:
+        there = None
+    if there is None:
+        try:
+            there = catalog.find(wanted.name)
+        except NotFoundError:
+            there = None
+    if there is not None and there.sha256 == wanted.sha256:
+        return
+    raise MissingWeightsError(
+        f"the picture was painted with the model {wanted.name}, which is not here"
+        if there is None
+        else f"the model {wanted.name} here is not the one that painted the picture",
+        field="model",
+        value=f"{wanted.name} [{wanted.sha256[:10]}]",
+        allowed="the same weights, to the byte" if there is None else f"here is {there.name} [{there.short_hash}]",
+        next_step="put that model into models/Stable-diffusion, or paint its Request with another model",
+    )

@@ -1,0 +1,407 @@
+"""The application service that the CLI, the API and the pages share. Thread-safe; loads no torch."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from danqing.spec.errors import ConflictError, DanqingError, NotFoundError
+from danqing.spec.events import Event
+from danqing.spec.model import ModelInfo
+from danqing.spec.plan import Plan
+from danqing.spec.record import Job, JobState, Record
+from danqing.spec.request import Request
+from danqing.store.base import RecordQuery, Store, Upload
+from danqing.store.blobs import BlobStore
+from danqing.store.database import Database
+from danqing.store.ids import new_id
+from danqing.store.owners import Owner, utc_now
+from danqing.store.sql import SqlStore
+from danqing.store.thumbnails import thumbnail_of_bytes
+from danqing.studio.doctor import examine
+from danqing.studio.events import Channel, Cursor
+from danqing.studio.intake import request_of_plan, resolve
+from danqing.studio.keeper import Chore, Keeper
+from danqing.studio.reproduction import check_reproducible, request_of_picture
+from danqing.studio.runner import JobRunner
+from danqing.studio.settings import Settings
+from danqing.studio.uploads import UploadLimits, check_picture
+from danqing.workers.local import LocalPool, LocalPoolOptions
+from danqing.workers.pool import WorkerPool, WorkerStatus
+
+if TYPE_CHECKING:
+    from danqing.models.catalog import Catalog
+    from danqing.prompt.styles import Style
+
+Planner = Callable[..., tuple[Plan, ...]]
+_NOTICE_S = 1.0  # a job cancelled by another process stops within this time
+_FOREIGN_POLL_S = 0.5  # a job that another process runs is watched through the database
+_PURGE_S = 3600.0
+_BLOB_GRACE_S = 3600.0  # a worker may have just stored the same bytes for a Record that comes in a moment
+
+
+class Studio:
+    """Submit, watch, gallery, models. Use as a context manager, or call `start` and `close`.
+
+    Args:
+        settings: Checked settings.
+        pool: The workers; a local process for each device if unset.
+        store: Jobs and Records; a database by `settings` if unset.
+        catalog: The models; those below `settings.models_path` if unset.
+        planner: `danqing.planning.plan` if unset.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: WorkerPool | None = None,
+        *,
+        store: Store | None = None,
+        catalog: Catalog | None = None,
+        planner: Planner | None = None,
+    ) -> None:
+        self.settings = settings
+        self.blobs = BlobStore(settings.data_dir)
+        self.pool = pool or LocalPool(_pool_options(settings))
+        self._given_store = store
+        self._catalog = catalog
+        self._planner = planner
+        self._owner = Owner.of_this_process()
+        self._open: tuple[Store, JobRunner, Keeper] | None = None
+
+    # --- life -------------------------------------------------------------------------------------------------------
+    def start(self, *, eager: bool = False) -> None:
+        """Open the store, migrate it, requeue what dead processes left, start the pool.
+
+        Args:
+            eager: For a server: start the workers at once, and paint the jobs that nobody holds.
+
+        Raises:
+            DanqingError: The data folder or the database cannot be used.
+        """
+        if self._open is not None:
+            raise ConflictError("the studio is open already", next_step="close it first")
+        _make_folder(self.settings.data_dir)
+        store = self._given_store or self._open_database()
+        store.beat(self._owner)
+        store.reap(lease_s=self.settings.lease_s)
+        runner = JobRunner(store, self.blobs, self.pool, self._owner)
+        chores = [
+            Chore("notice", _NOTICE_S, runner.notice),
+            Chore("heartbeat", self.settings.lease_s / 5, lambda: store.beat(self._owner.beating())),
+            Chore("orphans", self.settings.lease_s / 3, lambda: self._collect(store, runner, adopt=eager)),
+        ]
+        if eager:
+            chores.append(Chore("purge", _PURGE_S, self.purge))
+        keeper = Keeper(chores)
+        self._open = (store, runner, keeper)
+        self.pool.start(runner, self.settings.data_dir, eager=eager)
+        keeper.start()
+        if eager:
+            self._collect(store, runner, adopt=True)
+
+    def close(self) -> None:
+        """Stop the workers; unfinished jobs wait, free, for the next Studio. Closing twice is no error."""
+        if self._open is None:
+            return
+        store, runner, keeper = self._open
+        self._open = None
+        keeper.close()
+        self.pool.close()
+        with suppress(DanqingError):  # a database that has gone must not keep the process from ending
+            store.leave(self._owner.id)
+        runner.hub.close()
+        store.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- jobs -------------------------------------------------------------------------------------------------------
+    def submit(self, request: Request, *, user: str = "local", priority: int = 0) -> Job:
+        """Plan a Request and queue it. The job is durable when this returns.
+
+        Raises:
+            InvalidRequestError: The Request cannot be planned.
+            NotFoundError: A picture, Record or model it names is not there.
+            MissingWeightsError: It needs weights that are not installed.
+        """
+        resolved = resolve(request, self._store, self.blobs)
+        plans = self._plan(
+            resolved.request,
+            self.catalog,
+            image_size=resolved.image_size,
+            mask_size=resolved.mask_size,
+            rng_seed=secrets.randbits(32),
+        )
+        return self._queue(request, plans, user=user, priority=priority)
+
+    def reproduce(self, plan: Plan, *, user: str = "local") -> Job:
+        """Queue exactly this Plan.
+
+        Raises:
+            MissingWeightsError: Its model is not here, or not the same one.
+            NotFoundError: A picture it starts from is not here.
+        """
+        check_reproducible(plan, self.catalog, self.blobs)
+        return self._queue(request_of_plan(plan), (plan,), user=user, priority=0)
+
+    def retry(self, job_id: str) -> Job:
+        """A new job of the same Plans.
+
+        Raises:
+            ConflictError: The job has not failed and was not cancelled.
+        """
+        job = self.job(job_id)
+        if job.state not in ("failed", "cancelled"):
+            raise ConflictError(
+                f"job {job_id} is {job.state}", value=job.state, allowed="failed or cancelled", next_step="submit anew"
+            )
+        return self._queue(job.request, job.plans, user=job.user, priority=job.priority)
+
+    def job(self, job_id: str) -> Job:
+        """The job as it stands. NotFoundError if there is none."""
+        return self._with_progress(self._store.job(job_id))
+
+    def jobs(
+        self, *, states: Collection[JobState] | None = None, limit: int = 50, user: str | None = None
+    ) -> list[Job]:
+        """Newest first."""
+        return [self._with_progress(job) for job in self._store.jobs(states=states, limit=limit, user=user)]
+
+    def cancel(self, job_id: str) -> Job:
+        """Stop a job within one step; finished pictures stay. ConflictError if it has ended."""
+        return self._runner.cancel(job_id)
+
+    def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
+        """Block until the job has ended (or the time is up) and give it as it stands."""
+        for _ in self.watch(job_id, timeout_s=timeout_s):
+            pass
+        return self.job(job_id)
+
+    def watch(self, job_id: str, *, after: int = 0, timeout_s: float | None = None) -> Iterator[tuple[int, Event]]:
+        """The numbered events of a job: first the current state, then what comes, up to a final StateEvent.
+
+        A slow watcher misses previews and progress, never a Record or the end. A job that nobody runs is taken.
+
+        Args:
+            job_id: NotFoundError, at once, if there is no such job.
+            after: The last number this watcher has seen; it misses nothing by reconnecting.
+            timeout_s: Stop quietly after this time.
+        """
+        channel = self._channel(job_id)
+        return self._watch(channel, Cursor(channel, after), timeout_s)
+
+    def awatch(
+        self, job_id: str, *, after: int = 0, timeout_s: float | None = None
+    ) -> AsyncIterator[tuple[int, Event]]:
+        """As `watch`, for `async for`; blocks neither the loop nor a thread."""
+        channel = self._channel(job_id)
+        return self._awatch(channel, Cursor(channel, after), timeout_s)
+
+    # --- gallery ----------------------------------------------------------------------------------------------------
+    def records(
+        self,
+        *,
+        search: str = "",
+        kind: str | None = None,
+        model: str | None = None,
+        limit: int = 50,
+        before: str | None = None,
+        include_deleted: bool = False,
+    ) -> list[Record]:
+        """Newest first; the next page begins `before` the last id."""
+        return self._store.records(RecordQuery(search, kind, model, limit, before, include_deleted))
+
+    def record(self, record_id: str) -> Record:
+        """One Record, also a deleted one inside its undo window. NotFoundError."""
+        return self._store.record(record_id)
+
+    def delete_record(self, record_id: str) -> Record:
+        """Hide a picture; `restore_record` brings it back within the undo window. ConflictError if it is deleted."""
+        return self._store.delete_record(record_id, utc_now())
+
+    def restore_record(self, record_id: str) -> Record:
+        """Bring a deleted picture back. ConflictError if it is not deleted."""
+        return self._store.delete_record(record_id, None)
+
+    def purge(self) -> int:
+        """Remove for good what was deleted before the undo window; gives the number of files removed."""
+        unused = self._store.purge(utc_now() - timedelta(seconds=self.settings.undo_window_s))
+        return sum(self.blobs.remove(sha256, unused_for_s=_BLOB_GRACE_S) for sha256 in unused)
+
+    def picture_bytes(self, sha256: str) -> bytes:
+        """A picture, with its bytes checked against its hash. NotFoundError; BadFileError if it is damaged."""
+        return self.blobs.read(sha256, verify=True)
+
+    def picture_path(self, sha256: str) -> Path:
+        """The file of a picture. NotFoundError."""
+        return self.blobs.path(sha256)
+
+    def thumbnail_bytes(self, record_id: str) -> bytes:
+        """A WebP of at most 256×256 px."""
+        record = self.record(record_id)
+        if record.thumbnail is not None:
+            with suppress(NotFoundError):
+                return self.blobs.read(record.thumbnail)
+        return thumbnail_of_bytes(self.picture_bytes(record.picture))
+
+    def upload(self, data: bytes, *, name: str = "") -> Upload:
+        """Check and keep a picture, upright. BadFileError."""
+        limits = UploadLimits(self.settings.upload_max_bytes, self.settings.upload_max_pixels)
+        picture = check_picture(data, limits)
+        sha256 = self.blobs.put(picture.data, picture.media_type)
+        upload = Upload(sha256, picture.width_px, picture.height_px, picture.media_type, Path(name).name[:255])
+        self._store.add_upload(upload)
+        return upload
+
+    def request_of_picture(self, data: bytes) -> Request:
+        """The Request inside a picture: from its Plan, else from its infotext. BadFileError if it holds neither."""
+        limits = UploadLimits(self.settings.upload_max_bytes, self.settings.upload_max_pixels)
+        check_picture(data, limits)
+        return request_of_picture(data)
+
+    # --- facts ------------------------------------------------------------------------------------------------------
+    @property
+    def catalog(self) -> Catalog:
+        """The models of `settings.models_path`, and the built-in ones."""
+        if self._catalog is None:
+            from danqing.models.catalog import Catalog  # noqa: PLC0415 - reads folders; only when models are asked for
+
+            self._catalog = Catalog(self.settings.models_path)
+        return self._catalog
+
+    def models(self) -> list[ModelInfo]:
+        """Every model that can be named in a Request."""
+        return self.catalog.list()
+
+    def styles(self) -> list[Style]:
+        """The styles of styles.csv, from the data folder and then the models' root."""
+        from danqing.prompt.styles import load_styles  # noqa: PLC0415 - only when styles are asked for
+
+        places = (self.settings.data_dir, self.settings.models_path, self.settings.models_path.parent)
+        files = [folder / "styles.csv" for folder in dict.fromkeys(places) if (folder / "styles.csv").is_file()]
+        return [style for file in files for style in load_styles(file)]
+
+    def workers(self) -> list[WorkerStatus]:
+        """The workers as they stand."""
+        return self.pool.status()
+
+    def doctor(self) -> dict[str, Any]:
+        """Versions, folders, models, database, device: what is here, what is missing and how to get it."""
+        return examine(self)
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+    @property
+    def _store(self) -> Store:
+        return self._parts()[0]
+
+    @property
+    def _runner(self) -> JobRunner:
+        return self._parts()[1]
+
+    def _parts(self) -> tuple[Store, JobRunner, Keeper]:
+        if self._open is None:
+            raise ConflictError("the studio is closed", next_step="start it, or use it in a `with` block")
+        return self._open
+
+    def _open_database(self) -> Store:
+        database = Database(self.settings.database_url, self.settings.data_dir / "danqing.db")
+        database.migrate()
+        return SqlStore(database)
+
+    def _plan(self, request: Request, catalog: Catalog, **facts: Any) -> tuple[Plan, ...]:
+        if self._planner is None:
+            from danqing.planning import plan  # noqa: PLC0415 - a gallery call needs no planner
+
+            self._planner = plan
+        return self._planner(request, catalog, **facts)
+
+    def _queue(self, request: Request, plans: tuple[Plan, ...], *, user: str, priority: int) -> Job:
+        job = Job(
+            id=new_id(),
+            state="queued",
+            request=request,
+            plans=plans,
+            user=user,
+            priority=priority,
+            created_at=utc_now(),
+        )
+        self._runner.submit(job)
+        return job
+
+    def _with_progress(self, job: Job) -> Job:
+        progress = None if job.is_final else self._runner.progress(job.id)
+        return job if progress is None else job.model_copy(update={"progress": max(progress, job.progress)})
+
+    def _channel(self, job_id: str) -> Channel:
+        job = self._store.job(job_id)
+        channel = self._runner.channel(job)
+        if not job.is_final:
+            self._runner.refresh(job_id)
+        return channel
+
+    def _watch(self, channel: Channel, cursor: Cursor, timeout_s: float | None) -> Iterator[tuple[int, Event]]:
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            yield from cursor.take()
+            left_s = _FOREIGN_POLL_S if deadline is None else min(_FOREIGN_POLL_S, deadline - time.monotonic())
+            if cursor.ended or channel.closed or left_s <= 0:
+                return
+            if not channel.wait(cursor.number, left_s):
+                self._poll(channel)
+
+    async def _awatch(
+        self, channel: Channel, cursor: Cursor, timeout_s: float | None
+    ) -> AsyncIterator[tuple[int, Event]]:
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            for item in cursor.take():
+                yield item
+            left_s = _FOREIGN_POLL_S if deadline is None else min(_FOREIGN_POLL_S, deadline - time.monotonic())
+            if cursor.ended or channel.closed or left_s <= 0:
+                return
+            if not await channel.await_change(cursor.number, left_s):
+                await asyncio.to_thread(self._poll, channel)
+
+    def _poll(self, channel: Channel) -> None:
+        if self._open is not None and not self._runner.holds(channel.job_id):
+            self._runner.refresh(channel.job_id)
+
+    def _collect(self, store: Store, runner: JobRunner, *, adopt: bool) -> None:
+        """Free the jobs of dead processes and, in a server, take those that nobody holds."""
+        store.reap(lease_s=self.settings.lease_s)
+        if adopt:
+            for job_id in store.free_jobs():
+                runner.adopt(job_id)
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DanqingError(
+            f"the data folder cannot be made: {error.strerror}",
+            field="data_dir",
+            value=str(path),
+            next_step="choose another folder with DANQING_DATA_DIR or --data",
+        ) from error
+
+
+def _pool_options(settings: Settings) -> LocalPoolOptions:
+    return LocalPoolOptions(
+        devices=settings.devices,
+        models_dir=settings.models_path,
+        precision=settings.precision,
+        max_inflight=settings.max_inflight,
+        ready_timeout_s=settings.worker_ready_timeout_s,
+    )

@@ -1,0 +1,49 @@
+"""Mounting the pages: routes, theme, head, one Blocks."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import TYPE_CHECKING
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # Gradio's own imports of renamed Starlette constants
+    import gradio as gr
+
+from danqing.web.pages.paint import build
+from danqing.web.routes import add_routes
+from danqing.web.theme import DanqingTheme
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from danqing.studio.service import Studio
+    from danqing.studio.settings import Settings
+
+_HEAD = """
+<link rel="stylesheet" href="web/static/danqing.css">
+<link rel="icon" href="web/static/seal.svg" type="image/svg+xml">
+<meta name="color-scheme" content="light dark">
+"""
+
+
+def mount_pages(app: FastAPI, studio: Studio, settings: Settings) -> FastAPI:
+    """Mount the pages at `/` (see `danqing.web.mount`)."""
+    add_routes(app, studio, settings.upload_max_bytes)
+    blocks = build(studio)
+    return gr.mount_gradio_app(
+        app,
+        blocks,
+        path="/",
+        theme=DanqingTheme(),
+        head=_HEAD,
+        footer_links=[],
+        run_history=False,
+        show_error=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        max_file_size=settings.upload_max_bytes,
+    )

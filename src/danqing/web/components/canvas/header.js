@@ -1,0 +1,92 @@
+// The header: queue length, language, light and dark.
+import { ICONS, onLanguage, setLanguage, t, url } from './base.js';
+
+const STORED = { language: 'danqing.language', theme: 'danqing.theme' };
+
+const stored = (name) => {
+  try {
+    return localStorage.getItem(name);
+  } catch {
+    return null;
+  }
+};
+const store = (name, value) => {
+  try {
+    localStorage.setItem(name, value);
+  } catch {
+    // a browser that keeps nothing still paints
+  }
+};
+
+/** The best of our languages for what the browser asks for. */
+export function chosenLanguage(preferred = navigator.languages ?? [navigator.language]) {
+  for (const tag of preferred) {
+    const parts = tag.toLowerCase().split('-');
+    if (parts[0] === 'zh') {
+      return parts.some((part) => ['hant', 'tw', 'hk', 'mo'].includes(part)) ? 'zh-Hant' : 'zh-Hans';
+    }
+    if (parts[0] === 'en') return 'en';
+  }
+  return 'en';
+}
+
+export function mount({ element, trigger }) {
+  const select = element.querySelector('.dq-language');
+  const theme = element.querySelector('.dq-theme');
+  const queue = element.querySelector('.dq-queue');
+  let waiting = null;
+
+  const showQueue = () => {
+    queue.classList.toggle('busy', waiting > 0);
+    if (waiting === null) queue.textContent = '';
+    else if (waiting < 0) queue.textContent = t('header.offline');
+    else queue.textContent = waiting ? t('header.queue', { count: waiting }) : t('header.queue.idle');
+  };
+  const ready = () => document.documentElement.classList.add('dq-ready');
+  const speak = async (tag, first = false) => {
+    select.value = tag;
+    await setLanguage(tag);
+    if (tag === 'en' && first) ready();
+    else trigger('language', { tag });
+    setTimeout(ready, first ? 4000 : 0);
+  };
+  onLanguage(() => {
+    select.setAttribute('aria-label', t('header.language'));
+    for (const name of ['aria-label', 'title']) theme.setAttribute(name, t('header.theme'));
+    showQueue();
+  });
+
+  select.addEventListener('change', () => {
+    store(STORED.language, select.value);
+    speak(select.value);
+  });
+  const paintTheme = (dark) => {
+    document.body.classList.toggle('dark', dark);
+    document.documentElement.style.colorScheme = dark ? 'dark' : 'light';
+    theme.innerHTML = dark ? ICONS.light : ICONS.dark;
+    theme.setAttribute('aria-pressed', String(dark));
+  };
+  theme.addEventListener('click', () => {
+    const dark = !document.body.classList.contains('dark');
+    store(STORED.theme, dark ? 'dark' : 'light');
+    paintTheme(dark);
+  });
+  paintTheme((stored(STORED.theme) ?? (matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light')) === 'dark');
+
+  const poll = async () => {
+    try {
+      const answer = await fetch(url('web/status'));
+      waiting = (await answer.json()).waiting;
+    } catch {
+      waiting = -1;
+    }
+    showQueue();
+  };
+  document.addEventListener('dq:queue', poll);
+  setInterval(() => document.hidden || poll(), 4000);
+  poll();
+
+  const tags = [...select.options].map((option) => option.value);
+  const kept = stored(STORED.language);
+  speak(tags.includes(kept) ? kept : chosenLanguage(), true);
+}

@@ -1,0 +1,165 @@
+"""What happens when a person does something on the Paint page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from danqing.spec.errors import BadFileError, DanqingError
+from danqing.web.components.stage import say_to_stage
+from danqing.web.errors import explain
+from danqing.web.fields import INITS, RATIOS, fit_size, size_of_ratio
+from danqing.web.form import from_request, to_request
+from danqing.web.i18n import LANGUAGES
+from danqing.web.pages.desk import Desk, Say, no_settings
+
+_TOGGLES = ("soft", "only_masked", "hires")
+_PRIVATE: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
+
+
+def wire(desk: Desk) -> None:
+    """Attach every listener of the page."""
+    everything = list(desk.inputs.values())
+    desk.paint.click(
+        _paint(desk), [desk.language, desk.stage, *everything], [desk.stage], **_PRIVATE
+    )
+    desk.header.language(
+        _speak(desk), None, [desk.language, desk.stage, *(c for c, _ in desk.translated)], **_PRIVATE
+    )
+    desk.stage.refill(_refill(desk), [desk.language, desk.inputs["prompt"]], [desk.stage, *everything], **_PRIVATE)
+    sized = [desk.inputs[name] for name in ("mode", "width_px", "height_px")]
+    desk.stage.picture(_picture(desk), [desk.inputs["mode"], desk.inputs["model"]], sized, **_PRIVATE)
+    desk.ratio.input(_ratio(desk), [desk.ratio, desk.inputs["model"]], sized[1:], **_PRIVATE)
+    fitted = [desk.inputs[name] for name in ("styles", "width_px", "height_px", "steps", "cfg")]
+    desk.inputs["model"].input(
+        _model(desk), [desk.inputs["model"], desk.ratio], fitted, **_PRIVATE
+    )
+    _wire_browser(desk)
+
+
+def _wire_browser(desk: Desk) -> None:
+    """Listeners that need no server: the browser does them at once."""
+    quiet: dict[str, Any] = {"api_visibility": "private", "queue": False}
+    desk.inputs["mode"].change(None, [desk.inputs["mode"]], None, js="(mode) => window.danqing.mode(mode)", **quiet)
+    for name in _TOGGLES:
+        js = f"(on) => {{ document.body.classList.toggle('on-{name}', Boolean(on)); }}"
+        desk.inputs[name].change(None, [desk.inputs[name]], None, js=js, **quiet)
+    for button, call in (
+        (desk.cancel, "cancel"),
+        (desk.choose, "choose"),
+        (desk.read, "read"),
+        (desk.dice, "dice"),
+        (desk.reuse, "reuse"),
+    ):
+        button.click(None, None, None, js=f"() => {{ window.danqing.{call}(); }}", **quiet)
+
+
+def _paint(desk: Desk) -> Any:
+    def paint(language: str, stage: dict[str, Any] | None, *values: Any) -> Any:
+        try:
+            job = desk.studio.submit(to_request(desk.form(values, stage)))
+        except DanqingError as error:
+            return say_to_stage("error", error=explain(error, language))
+        return say_to_stage("job", id=job.id, count=len(job.plans))
+
+    return paint
+
+
+def _speak(desk: Desk) -> Any:
+    def speak(event: gr.EventData) -> list[Any]:
+        wanted = getattr(event, "tag", "")
+        language = wanted if wanted in LANGUAGES else "en"
+        t = Say(language)
+        updates: list[Any] = []
+        for component, words in desk.translated:
+            update = words(t)
+            if component is desk.inputs["model"]:
+                update["choices"] = desk.model_choices(language)
+            updates.append(gr.update(**update))
+        return [language, gr.update(language=language), *updates]
+
+    return speak
+
+
+def _ratio(desk: Desk) -> Any:
+    def ratio(chosen: str, model: str) -> tuple[int, int]:
+        return size_of_ratio(chosen, desk.model(model).defaults.size_px)
+
+    return ratio
+
+
+def _model(desk: Desk) -> Any:
+    def model(name: str, ratio: str | None) -> list[Any]:
+        own = desk.model(name).defaults
+        width, height = size_of_ratio(ratio if ratio in RATIOS else "1:1", own.size_px)
+        chips = desk.style_choices(name)
+        return [
+            gr.update(choices=chips, value=[], visible=bool(chips)),
+            width,
+            height,
+            own.steps,
+            own.guidance_scale,
+        ]
+
+    return model
+
+
+def _picture(desk: Desk) -> Any:
+    def picture(event: gr.EventData, mode: str, model: str) -> list[Any]:
+        width, height = int(getattr(event, "width_px", 0)), int(getattr(event, "height_px", 0))
+        if width <= 0 or height <= 0:
+            return [gr.skip(), gr.skip(), gr.skip()]
+        fitted = fit_size(width, height, desk.model(model).defaults.size_px)
+        return [mode if mode in INITS else "img2img", *fitted]
+
+    return picture
+
+
+def _refill(desk: Desk) -> Any:
+    def refill(event: gr.EventData, language: str, prompt: str) -> list[Any]:
+        source, to = str(getattr(event, "source", "")), str(getattr(event, "to", "all"))
+        try:
+            data, width, height = desk.picture(source)
+            if to in INITS:
+                return _start_from(desk, (source, width, height), to, prompt)
+            form = from_request(desk.studio.request_of_picture(data))
+        except BadFileError:
+            return [say_to_stage("error", error=no_settings(language)), *desk.updates({})]
+        except DanqingError as error:
+            return [say_to_stage("error", error=explain(error, language)), *desk.updates({})]
+        shown = desk.values(form)
+        if to == "hires":
+            shown["hires"] = True
+        picture, mask = _pictures_of(desk, form.image), form.mask or None
+        command = say_to_stage("form", image=picture, mask=mask, keep=dict(form.kept), mode=form.mode)
+        return [command, *desk.updates(shown, form.model)]
+
+    return refill
+
+
+def _start_from(desk: Desk, picture: tuple[str, int, int], mode: str, prompt: str) -> list[Any]:
+    """Take a finished picture as the start of the next one; its brief too, where none is written yet."""
+    source, width, height = picture
+    model = desk.default_model().defaults.size_px
+    fitted = fit_size(width, height, max(model, int((width * height) ** 0.5)))
+    changed: dict[str, Any] = {"mode": mode, "width_px": fitted[0], "height_px": fitted[1]}
+    kept: dict[str, Any] = {}
+    if source.startswith("record:"):
+        record = desk.studio.record(source.removeprefix("record:"))
+        kept["parent"] = record.id
+        if not prompt.strip():
+            changed["prompt"] = record.plan.base.text.prompt
+    image = {"ref": source, "width_px": width, "height_px": height}
+    return [say_to_stage("form", image=image, mask=None, keep=kept, mode=mode), *desk.updates(changed)]
+
+
+def _pictures_of(desk: Desk, ref: str) -> dict[str, Any] | None:
+    """Facts of the starting picture; None where there is none or where it is gone."""
+    if not ref:
+        return None
+    try:
+        _, width, height = desk.picture(ref)
+    except DanqingError:
+        return None
+    return {"ref": ref, "width_px": width, "height_px": height}

@@ -1,0 +1,243 @@
+"""What the page's JavaScript asks for directly: pictures, history, events of a job, uploads, its own files.
+
+Every answer is small JSON or a stored blob. Whatever changes something needs the header `X-Danqing: page`, which a
+foreign site cannot send without the browser asking first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+
+from danqing.spec.errors import BadFileError, DanqingError
+from danqing.spec.events import StateEvent
+from danqing.spec.record import Record
+from danqing.web.assets import CANVAS, STATIC
+from danqing.web.errors import explain
+from danqing.web.i18n import LANGUAGES, negotiate, words
+
+if TYPE_CHECKING:
+    from danqing.studio.service import Studio
+
+PREFIX = "/web"
+_IMMUTABLE = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+_PAGE = 40
+
+
+def add_routes(app: FastAPI, studio: Studio, upload_max_bytes: int) -> None:
+    """Register everything under `/web` on the application."""
+    app.mount(f"{PREFIX}/static", StaticFiles(directory=STATIC), name="danqing-static")
+    app.mount(f"{PREFIX}/canvas", StaticFiles(directory=CANVAS), name="danqing-canvas")
+    app.include_router(_words_router())
+    app.include_router(_history_router(studio))
+    app.include_router(_jobs_router(studio))
+    app.include_router(_uploads_router(studio, upload_max_bytes))
+
+
+def _language(request: Request) -> str:
+    wanted = request.query_params.get("lang", "")
+    return wanted if wanted in LANGUAGES else negotiate(request.headers.get("accept-language", ""))
+
+
+def _refused(error: DanqingError, request: Request) -> JSONResponse:
+    return JSONResponse(explain(error, _language(request)), status_code=error.http_status)
+
+
+def _from_page(x_danqing: Annotated[str, Header()] = "") -> None:
+    if x_danqing != "page":
+        raise HTTPException(status_code=403, detail="send the header X-Danqing: page")
+
+
+def _words_router() -> APIRouter:
+    router = APIRouter(prefix=PREFIX, include_in_schema=False)
+
+    @router.get("/i18n/{language}.json")
+    def strings(language: str) -> JSONResponse:
+        if language not in LANGUAGES:
+            raise HTTPException(status_code=404)
+        return JSONResponse(dict(words(language)), headers={"Cache-Control": "no-cache"})
+
+    return router
+
+
+def _summary(record: Record) -> dict[str, Any]:
+    base = record.plan.base
+    return {
+        "id": record.id,
+        "prompt": base.text.prompt,
+        "width_px": record.width_px,
+        "height_px": record.height_px,
+        "seed": str(record.plan.seeds.seed),
+        "deleted": record.deleted_at is not None,
+    }
+
+
+def _details(record: Record) -> dict[str, Any]:
+    base = record.plan.base
+    return {
+        **_summary(record),
+        "negative": base.text.negative_prompt,
+        "sampler": base.sampling.sampler,
+        "schedule": base.sampling.schedule,
+        "steps": base.sampling.steps,
+        "cfg": base.guidance_scale,
+        "strength": base.strength,
+        "model": base.model.name,
+        "passes": len(record.plan.passes),
+        "kind": record.plan.kind,
+        "seconds": round(record.timings.total_s, 1),
+        "created_at": record.created_at.isoformat(),
+        "infotext": record.infotext,
+        "notes": list(record.plan.notes),
+        "parent": record.parent,
+        "media_type": record.media_type,
+    }
+
+
+def _history_router(studio: Studio) -> APIRouter:
+    router = APIRouter(prefix=f"{PREFIX}/records", include_in_schema=False)
+
+    @router.get("")
+    def records(search: str = "", before: str | None = None) -> JSONResponse:
+        found = studio.records(search=search[:200], limit=_PAGE, before=before)
+        return JSONResponse({"records": [_summary(r) for r in found], "more": len(found) == _PAGE})
+
+    @router.get("/{record_id}")
+    def record(record_id: str, request: Request) -> JSONResponse:
+        try:
+            return JSONResponse(_details(studio.record(record_id)))
+        except DanqingError as error:
+            return _refused(error, request)
+
+    @router.get("/{record_id}/picture")
+    def picture(record_id: str, request: Request, download: Annotated[bool, Query()] = False) -> Response:
+        try:
+            found = studio.record(record_id)
+            data = studio.picture_bytes(found.picture)
+        except DanqingError as error:
+            return _refused(error, request)
+        headers = dict(_IMMUTABLE)
+        if download:
+            suffix = found.media_type.rpartition("/")[2].replace("jpeg", "jpg")
+            headers["Content-Disposition"] = f'attachment; filename="danqing-{found.id}.{suffix}"'
+        return Response(data, media_type=found.media_type, headers=headers)
+
+    @router.get("/{record_id}/thumbnail")
+    def thumbnail(record_id: str, request: Request) -> Response:
+        try:
+            data = studio.thumbnail_bytes(record_id)
+        except DanqingError as error:
+            return _refused(error, request)
+        return Response(data, media_type=_media_type(data), headers=_IMMUTABLE)
+
+    @router.delete("/{record_id}", dependencies=[Depends(_from_page)])
+    def delete(record_id: str, request: Request) -> JSONResponse:
+        try:
+            return JSONResponse(_summary(studio.delete_record(record_id)))
+        except DanqingError as error:
+            return _refused(error, request)
+
+    @router.post("/{record_id}/restore", dependencies=[Depends(_from_page)])
+    def restore(record_id: str, request: Request) -> JSONResponse:
+        try:
+            return JSONResponse(_summary(studio.restore_record(record_id)))
+        except DanqingError as error:
+            return _refused(error, request)
+
+    return router
+
+
+def _jobs_router(studio: Studio) -> APIRouter:
+    router = APIRouter(prefix=PREFIX, include_in_schema=False)
+
+    @router.get("/status")
+    def status() -> JSONResponse:
+        jobs = studio.jobs(states=("queued", "running"), limit=200)
+        return JSONResponse({"waiting": len(jobs), "jobs": [{"id": j.id, "count": len(j.plans)} for j in jobs]})
+
+    @router.post("/jobs/{job_id}/cancel", dependencies=[Depends(_from_page)])
+    def cancel(job_id: str, request: Request) -> JSONResponse:
+        try:
+            return JSONResponse({"state": studio.cancel(job_id).state})
+        except DanqingError as error:
+            return _refused(error, request)
+
+    @router.get("/jobs/{job_id}/events", response_model=None)
+    async def events(
+        job_id: str, request: Request, last_event_id: Annotated[str, Header()] = "0"
+    ) -> EventSourceResponse | JSONResponse:
+        try:
+            await run_in_threadpool(studio.job, job_id)
+        except DanqingError as error:
+            return _refused(error, request)
+        after = int(last_event_id) if last_event_id.isdigit() else 0
+        return EventSourceResponse(_stream(studio, job_id, after, _language(request)))
+
+    return router
+
+
+async def _stream(studio: Studio, job_id: str, after: int, language: str) -> AsyncIterator[ServerSentEvent]:
+    async for number, event in studio.awatch(job_id, after=after):
+        data = event.model_dump(mode="json")
+        if isinstance(event, StateEvent) and event.error:
+            data["shown"] = explain(DanqingError.from_dict(event.error), language)
+        yield ServerSentEvent(data=json.dumps(data, ensure_ascii=False), id=str(number))
+
+
+def _uploads_router(studio: Studio, upload_max_bytes: int) -> APIRouter:
+    router = APIRouter(prefix=f"{PREFIX}/uploads", include_in_schema=False)
+
+    @router.post("", dependencies=[Depends(_from_page)])
+    async def upload(request: Request) -> JSONResponse:
+        try:
+            data = await _limited_body(request, upload_max_bytes)
+            kept = await run_in_threadpool(studio.upload, data)
+        except DanqingError as error:
+            return _refused(error, request)
+        return JSONResponse({"ref": f"sha256:{kept.sha256}", "width_px": kept.width_px, "height_px": kept.height_px})
+
+    @router.get("/{sha256}")
+    def uploaded(sha256: str, request: Request) -> Response:
+        try:
+            data = studio.picture_bytes(sha256)
+        except DanqingError as error:
+            return _refused(error, request)
+        return Response(data, media_type=_media_type(data), headers=_IMMUTABLE)
+
+    return router
+
+
+async def _limited_body(request: Request, limit_bytes: int) -> bytes:
+    """The body, read no further than the limit."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit_bytes:
+            raise BadFileError(
+                "the file is too large",
+                field="image",
+                value=f"more than {limit_bytes} bytes",
+                allowed=f"at most {limit_bytes} bytes",
+                next_step="make it smaller and choose it again",
+            )
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _media_type(data: bytes) -> str:
+    """The type of a stored picture by its first bytes; never anything a browser would run."""
+    if data.startswith(b"\x89PNG"):
+        return "image/png"
+    if data.startswith(b"\xff\xd8"):
+        return "image/jpeg"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    return "application/octet-stream"

@@ -1,0 +1,287 @@
+"""A Studio in memory: paints flat squares at once, so that the doors can be tested without a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import io
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from PIL import Image
+
+from danqing.spec.errors import BadFileError, ConflictError, InvalidRequestError, NotFoundError
+from danqing.spec.events import PreviewEvent, ProgressEvent, RecordEvent, StateEvent
+from danqing.spec.geometry import SizePx
+from danqing.spec.model import ModelInfo, ModelRef
+from danqing.spec.plan import PassPlan, Plan, SamplingPlan, SeedPlan, TextPlan
+from danqing.spec.record import FINAL_STATES, Job, Record, Versions
+from danqing.spec.registry.samplers import find_sampler
+from danqing.spec.registry.schedules import find_schedule
+from danqing.spec.request import Guidance, parse_request
+
+MODEL = ModelInfo(name="danqing-mini", family="sd1", path="builtin", sha256="a" * 64, builtin=True)
+
+
+@dataclass(frozen=True)
+class Upload:
+    sha256: str
+    width_px: int
+    height_px: int
+    media_type: str
+
+
+@dataclass(frozen=True)
+class Style:
+    name: str
+    prompt: str
+    negative_prompt: str
+
+
+def png(colour=(200, 60, 40), size=(32, 32)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def plans_of(request) -> tuple[Plan, ...]:
+    sampler = find_sampler(request.sampling.sampler or "Euler a")
+    sampler = sampler[0] if isinstance(sampler, tuple) else sampler
+    schedule = find_schedule(request.sampling.schedule or "automatic")
+    size = SizePx(width_px=request.width_px or 128, height_px=request.height_px or 128)
+    first = 4 if request.seed is None else request.seed
+    base = PassPlan(
+        kind="base",
+        model=ModelRef(name=MODEL.name, sha256=MODEL.sha256, family=MODEL.family),
+        size=size,
+        text=TextPlan(prompt=request.prompt, negative_prompt=request.negative_prompt),
+        sampling=SamplingPlan(sampler=sampler.key, schedule=schedule.key, steps=request.sampling.steps or 4),
+        guidance=Guidance(),
+        guidance_scale=7.0,
+    )
+    return tuple(
+        Plan(kind=request.kind, seeds=SeedPlan(seed=(first + index) % 2**64), passes=(base,), output=request.output)
+        for index in range(request.count)
+    )
+
+
+class FakeStudio:
+    """Duck-typed `danqing.studio.service.Studio`; `hold=True` leaves jobs running until `finish`."""
+
+    def __init__(self, folder: Path, *, hold: bool = False) -> None:
+        self.folder = folder
+        self.hold = hold
+        self.lock = threading.RLock()
+        self._jobs: dict[str, Job] = {}
+        self._events: dict[str, list] = {}
+        self._records: dict[str, Record] = {}
+        self.cancelled: list[str] = []
+        self.fail_with: Exception | None = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def start(self, **_):
+        pass
+
+    def close(self):
+        pass
+
+    def _store(self, data: bytes) -> str:
+        digest = hashlib.sha256(data).hexdigest()
+        (self.folder / digest).write_bytes(data)
+        return digest
+
+    def _submit_plans(self, request, plans) -> Job:
+        if self.fail_with is not None:
+            raise self.fail_with
+        with self.lock:
+            job_id = f"J{len(self._jobs):05d}"
+            job = Job(id=job_id, state="queued", request=request, plans=plans, created_at=datetime.now(UTC))
+            self._jobs[job_id] = job
+            self._events[job_id] = [StateEvent(job_id=job_id, state="queued", position=0)]
+            self._change(job_id, state="running", started_at=datetime.now(UTC))
+            self._events[job_id].append(StateEvent(job_id=job_id, state="running"))
+            if not self.hold:
+                self.finish(job_id)
+            return job
+
+    def _change(self, job_id: str, **changes) -> Job:
+        self._jobs[job_id] = self._jobs[job_id].model_copy(update=changes)
+        return self._jobs[job_id]
+
+    def finish(self, job_id: str) -> None:
+        job = self._jobs[job_id]
+        events = self._events[job_id]
+        ids = []
+        for index, plan in enumerate(job.plans):
+            done = (index + 1) / len(job.plans)
+            events.append(ProgressEvent(job_id=job_id, index=index, step=4, steps=4, fraction=done, eta_s=0.0))
+            small = base64.b64encode(png(size=(16, 16))).decode()
+            events.append(
+                PreviewEvent(job_id=job_id, index=index, step=4, media_type="image/png", data_base64=small)
+            )
+            seed = plan.seeds.seed
+            data = png((seed % 251, 60, index % 250), (plan.size.width_px, plan.size.height_px))
+            record_id = f"R{len(self._records):05d}"
+            self._records[record_id] = Record(
+                id=record_id,
+                job_id=job_id,
+                index=index,
+                plan=plan,
+                picture=self._store(data),
+                width_px=plan.size.width_px,
+                height_px=plan.size.height_px,
+                infotext=f"{plan.base.text.prompt}\nSteps: 4, Seed: {seed}",
+                versions=Versions(danqing="0"),
+                created_at=datetime.now(UTC),
+            )
+            ids.append(record_id)
+            events.append(RecordEvent(job_id=job_id, index=index, record_id=record_id, picture="0" * 64))
+        self._change(job_id, state="done", progress=1.0, records=tuple(ids), finished_at=datetime.now(UTC))
+        events.append(StateEvent(job_id=job_id, state="done"))
+
+    def submit(self, request, *, user="local", priority=0) -> Job:
+        for field in ("image", "mask"):
+            reference = getattr(request, field, None)
+            if reference is not None:
+                self._size_of(reference, field)
+        image, mask = getattr(request, "image", None), getattr(request, "mask", None)
+        if mask and self._size_of(image, "image") != self._size_of(mask, "mask"):
+            raise InvalidRequestError("the mask is not the size of the picture", field="mask")
+        return self._submit_plans(request, plans_of(request))
+
+    def _size_of(self, reference: str, field: str) -> tuple[int, int]:
+        kind, _, name = reference.partition(":")
+        digest = self.record(name).picture if kind == "record" else name
+        if not (self.folder / digest).exists():
+            raise NotFoundError("there is no such picture", field=field, value=reference)
+        with Image.open(self.folder / digest) as image:
+            return image.size
+
+    def reproduce(self, plan, *, user="local") -> Job:
+        request = parse_request({"prompt": plan.base.text.prompt, "seed": plan.seeds.seed})
+        return self._submit_plans(request, (plan,))
+
+    def job(self, job_id: str) -> Job:
+        if job_id not in self._jobs:
+            raise NotFoundError("there is no such job", field="job_id", value=job_id)
+        return self._jobs[job_id]
+
+    def jobs(self, *, states=None, limit=50, user=None) -> list[Job]:
+        found = [job for job in reversed(self._jobs.values()) if states is None or job.state in states]
+        return found[:limit]
+
+    def cancel(self, job_id: str) -> Job:
+        with self.lock:
+            if self.job(job_id).is_final:
+                raise ConflictError("the job is already finished", value=job_id)
+            self.cancelled.append(job_id)
+            self._events[job_id].append(StateEvent(job_id=job_id, state="cancelled"))
+            return self._change(job_id, state="cancelled", finished_at=datetime.now(UTC))
+
+    def retry(self, job_id: str) -> Job:
+        job = self.job(job_id)
+        if job.state not in {"failed", "cancelled"}:
+            raise ConflictError("only a failed or cancelled job can be tried again", value=job.state)
+        return self._submit_plans(job.request, job.plans)
+
+    def watch(self, job_id: str, *, after: int = 0, timeout_s=None):
+        self.job(job_id)
+        sent = 0
+        while True:
+            events = self._events[job_id]
+            for number in range(after + 1, len(events) + 1):
+                after = sent = number
+                yield number, events[number - 1]
+            if self._jobs[job_id].state in FINAL_STATES and after >= len(events):
+                if not sent:
+                    yield after, events[-1]
+                return
+            time.sleep(0.01)
+
+    async def awatch(self, job_id: str, *, after: int = 0, timeout_s=None):
+        self.job(job_id)
+        sent = 0
+        while True:
+            events = self._events[job_id]
+            for number in range(after + 1, len(events) + 1):
+                after = sent = number
+                yield number, events[number - 1]
+            if self._jobs[job_id].state in FINAL_STATES and after >= len(events):
+                if not sent:
+                    yield after, events[-1]
+                return
+            await asyncio.sleep(0.01)
+
+    def wait(self, job_id: str, timeout_s=None) -> Job:
+        for _ in self.watch(job_id):
+            pass
+        return self.job(job_id)
+
+    def records(self, *, search="", kind=None, model=None, limit=50, before=None, include_deleted=False):
+        found = sorted(self._records.values(), key=lambda record: record.id, reverse=True)
+        return [
+            record
+            for record in found
+            if search in record.plan.base.text.prompt
+            and kind in {None, record.plan.kind}
+            and model in {None, record.plan.base.model.name}
+            and (before is None or record.id < before)
+            and (include_deleted or record.deleted_at is None)
+        ][:limit]
+
+    def record(self, record_id: str) -> Record:
+        if record_id not in self._records:
+            raise NotFoundError("there is no such record", field="record_id", value=record_id)
+        return self._records[record_id]
+
+    def delete_record(self, record_id: str) -> Record:
+        record = self.record(record_id).model_copy(update={"deleted_at": datetime.now(UTC)})
+        self._records[record_id] = record
+        return record
+
+    def restore_record(self, record_id: str) -> Record:
+        record = self.record(record_id).model_copy(update={"deleted_at": None})
+        self._records[record_id] = record
+        return record
+
+    def picture_path(self, sha256: str) -> Path:
+        return self.folder / sha256
+
+    def picture_bytes(self, sha256: str) -> bytes:
+        return self.picture_path(sha256).read_bytes()
+
+    def thumbnail_bytes(self, record_id: str) -> bytes:
+        return self.picture_bytes(self.record(record_id).picture)
+
+    def upload(self, data: bytes, *, name: str = "") -> Upload:
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
+                size, media_type = image.size, f"image/{(image.format or 'png').lower()}"
+        except OSError as error:
+            raise BadFileError(
+                "this is not a picture that can be read", field="file", value=name, allowed="PNG, JPEG or WebP"
+            ) from error
+        return Upload(self._store(data), *size, media_type)
+
+    def models(self) -> list[ModelInfo]:
+        return [MODEL]
+
+    def styles(self) -> list[Style]:
+        return [Style("flat", "{prompt}, flat", "")]
+
+    def request_of_picture(self, data: bytes):
+        self.upload(data)
+        return parse_request({"prompt": "a red apple", "seed": 7})
+
+    def doctor(self) -> dict:
+        return {"versions": {"danqing": "0"}, "device": "cpu", "missing": []}

@@ -1,0 +1,128 @@
+"""Records, pictures, uploads and the catalogue."""
+
+from __future__ import annotations
+
+from test_api_jobs import API, problem, submit
+
+from door_studio import png
+
+
+def test_records_come_in_pages_newest_first(client):
+    submit(client, count=5)
+    first = client.get(f"{API}/records?limit=2").json()
+    ids = [record["id"] for record in first["records"]]
+    assert first["next"] == ids[-1]
+    second = client.get(f"{API}/records?limit=2&before={first['next']}").json()
+    third = client.get(f"{API}/records?limit=2&before={second['next']}").json()
+    assert third["next"] is None
+    every = ids + [record["id"] for page in (second, third) for record in page["records"]]
+    assert every == sorted(every, reverse=True)
+    assert len(set(every)) == 5
+    assert client.get(f"{API}/records?search=pear").json()["records"] == []
+    assert len(client.get(f"{API}/records?search=apple&kind=txt2img&model=danqing-mini").json()["records"]) == 5
+
+
+def test_record_queries_are_checked(client):
+    assert problem(client.get(f"{API}/records?limit=0"), 422)["field"] == "limit"
+    assert problem(client.get(f"{API}/records?limit=abc"), 422)["value"] == "abc"
+    assert problem(client.get(f"{API}/records?before=../x"), 422)["field"] == "before"
+    assert problem(client.get(f"{API}/records?nonsense=1"), 422)["field"] == "nonsense"
+
+
+def test_a_picture_is_cached_for_good(client, studio):
+    submit(client)
+    url = f"{API}/records/R00000/picture"
+    answer = client.get(url)
+    record = studio.record("R00000")
+    assert answer.content == studio.picture_bytes(record.picture)
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["etag"] == f'"{record.picture}"'
+    assert "immutable" in answer.headers["cache-control"]
+    assert answer.headers["content-disposition"] == 'inline; filename="danqing-R00000.png"'
+    assert client.get(f"{url}?download=true").headers["content-disposition"].startswith("attachment")
+    assert client.get(url, headers={"If-None-Match": f'W/"x", "{record.picture}"'}).status_code == 304
+    assert client.get(url, headers={"If-None-Match": '"x"'}).status_code == 200
+    problem(client.get(f"{API}/records/nobody/picture"), 404)
+
+
+def test_thumbnail_and_infotext(client):
+    submit(client)
+    small = client.get(f"{API}/records/R00000/thumbnail")
+    assert small.headers["content-type"] == "image/png"
+    assert client.get(
+        f"{API}/records/R00000/thumbnail", headers={"If-None-Match": small.headers["etag"]}
+    ).status_code == 304
+    assert client.get(f"{API}/records/R00000/infotext").text.startswith("a red apple\nSteps: 4")
+
+
+def test_delete_and_restore(client):
+    submit(client)
+    assert client.delete(f"{API}/records/R00000").json()["deleted_at"]
+    assert client.get(f"{API}/records").json()["records"] == []
+    assert len(client.get(f"{API}/records?include_deleted=true").json()["records"]) == 1
+    assert client.post(f"{API}/records/R00000/restore").json()["deleted_at"] is None
+    assert len(client.get(f"{API}/records").json()["records"]) == 1
+    problem(client.delete(f"{API}/records/nobody"), 404)
+
+
+def test_uploads(client):
+    stored = client.post(f"{API}/uploads", files={"file": ("a.png", png(size=(20, 10)))})
+    assert stored.status_code == 201
+    assert (stored.json()["width_px"], stored.json()["height_px"]) == (20, 10)
+    assert stored.json()["ref"] == f"sha256:{stored.json()['sha256']}"
+    problem(client.post(f"{API}/uploads", files={"file": b"no picture"}), 415)
+    assert problem(client.post(f"{API}/uploads", files={"picture": png()}), 422)["field"] == "file"
+    assert problem(client.post(f"{API}/uploads", data={"file": "text"}, files={"x": b"y"}), 422)["field"] == "file"
+    problem(client.post(f"{API}/uploads", content=png(), headers={"Content-Type": "image/png"}), 415)
+    broken = {"Content-Type": "multipart/form-data"}
+    problem(client.post(f"{API}/uploads", content=b"x", headers=broken), 400)
+
+
+def test_too_large_uploads_are_stopped_while_they_come(client):
+    sent = 0
+
+    def endless():
+        nonlocal sent
+        head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
+        for chunk in (head, *(b"x" * 16_384 for _ in range(1000))):
+            sent += len(chunk)
+            yield chunk
+
+    told = problem(
+        client.post(
+            f"{API}/uploads", content=endless(), headers={"Content-Type": "multipart/form-data; boundary=b"}
+        ),
+        413,
+    )
+    assert "131072" in told["allowed"]
+    known = problem(client.post(f"{API}/uploads", files={"file": b"x" * 200_000}), 413)
+    assert known["next_step"]
+
+
+def test_json_bodies_are_limited_too(client):
+    told = problem(client.post(f"{API}/prompt/explain", json={"prompt": "x" * 2_000_000}), 413)
+    assert "1048576" in told["allowed"]
+
+
+def test_read_picture(client):
+    answer = client.post(f"{API}/read-picture", files={"file": png()})
+    assert answer.json()["request"]["seed"] == 7
+    problem(client.post(f"{API}/read-picture", files={"file": b"no"}), 415)
+
+
+def test_catalogue(client):
+    assert client.get(f"{API}/models").json()["models"][0]["name"] == "danqing-mini"
+    samplers = client.get(f"{API}/samplers").json()["samplers"]
+    assert {"Euler a", "DPM++ 2M", "UniPC"} <= {sampler["name"] for sampler in samplers}
+    assert "karras" in {entry["key"] for entry in client.get(f"{API}/schedules").json()["schedules"]}
+    assert "Lanczos" in {entry["name"] for entry in client.get(f"{API}/upscalers").json()["upscalers"]}
+    assert client.get(f"{API}/styles").json()["styles"][0]["prompt"] == "{prompt}, flat"
+    assert client.get(f"{API}/health").json()["status"] == "ok"
+    assert client.get(f"{API}/doctor").json()["device"] == "cpu"
+
+
+def test_explain(client):
+    body = client.post(f"{API}/prompt/explain", json={"prompt": "a [cat:dog:0.5]", "steps": 20}).json()
+    assert body["schedules"] == [[10, "a cat"], [20, "a dog"]]
+    assert problem(client.post(f"{API}/prompt/explain", json={"prompt": "x", "steps": 0}), 422)["field"] == "steps"
+    assert problem(client.post(f"{API}/prompt/explain", json={}), 422)["field"] == "prompt"

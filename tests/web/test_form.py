@@ -1,0 +1,185 @@
+"""The form and the Request say the same thing."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from danqing.spec.errors import InvalidRequestError
+from danqing.spec.geometry import Margins, SizePx
+from danqing.spec.request import (
+    DynamicThreshold,
+    Guidance,
+    Hires,
+    Img2ImgRequest,
+    InpaintRequest,
+    OutpaintRequest,
+    Output,
+    Refiner,
+    Sampling,
+    SoftInpainting,
+    Txt2ImgRequest,
+    Variation,
+)
+from danqing.web.form import NAMES, Form, field_of, from_request, to_request
+
+
+SEED = st.integers(0, 2**64 - 1)
+SIDE = st.integers(16, 4096)
+TEXT = st.text(max_size=20)
+NAME = st.text(min_size=1, max_size=20)  # an empty name means "not set", which the page writes as no name
+
+
+def unit(low=0.0, high=1.0):
+    return st.floats(low, high, allow_nan=False)
+
+
+def maybe(strategy):
+    return st.none() | strategy
+
+
+SAMPLING = st.builds(
+    Sampling,
+    sampler=maybe(NAME),
+    schedule=maybe(NAME),
+    steps=maybe(st.integers(1, 500)),
+    eta=maybe(unit(0, 10)),
+    s_churn=unit(0, 100),
+    s_tmax=maybe(unit(0, 100)),
+    sigma_min=maybe(unit(0.01, 100)),
+    rho=maybe(unit(0.1, 100)),
+)
+GUIDANCE = st.builds(
+    Guidance,
+    scale=maybe(unit(0, 100)),
+    rescale=unit(),
+    threshold=maybe(st.builds(DynamicThreshold, mimic_scale=unit(0, 100))),
+    pag_scale=unit(0, 100),
+    skip_early=unit(),
+)
+HIRES = st.builds(
+    Hires,
+    scale=maybe(unit(1, 8)),
+    width_px=maybe(SIDE),
+    upscaler=NAME,
+    steps=maybe(st.integers(1, 500)),
+    strength=unit(),
+    prompt=maybe(NAME),
+    negative_prompt=maybe(TEXT),
+    sampler=maybe(NAME),
+    guidance_scale=maybe(unit(0, 100)),
+)
+COMMON = {
+    "prompt": TEXT,
+    "negative_prompt": TEXT,
+    "styles": st.lists(NAME, max_size=3).map(tuple),
+    "syntax": st.sampled_from(["a1111", "midjourney"]),
+    "emphasis": st.sampled_from(["Original", "No norm", "Ignore", "None"]),
+    "clip_skip": st.integers(1, 12),
+    "model": maybe(NAME),
+    "vae": maybe(NAME),
+    "width_px": maybe(SIDE),
+    "height_px": maybe(SIDE),
+    "count": st.integers(1, 64),
+    "seed": maybe(SEED),
+    "variation": maybe(st.builds(Variation, seed=maybe(SEED), strength=unit(0.01, 1))),
+    "seed_resize": maybe(st.builds(SizePx, width_px=SIDE, height_px=SIDE)),
+    "noise": st.sampled_from(["cpu", "gpu", "nv"]),
+    "eta_noise_seed_delta": st.integers(0, 2**32 - 1),
+    "sampling": SAMPLING,
+    "guidance": GUIDANCE,
+    "hires": maybe(HIRES),
+    "refiner": maybe(st.builds(Refiner, model=NAME, switch_at=unit(0.01, 1))),
+    "precision": st.sampled_from(["auto", "float32"]),
+    "output": st.builds(Output, format=st.sampled_from(["png", "jpeg", "webp"]), quality=st.integers(1, 100)),
+    "parent": maybe(NAME),
+}
+REFERENCE = st.sampled_from(["record:abc", "sha256:" + "0f" * 32])
+FILL = st.sampled_from(["original", "fill", "latent_noise", "latent_nothing"])
+INIT = {
+    **COMMON,
+    "image": REFERENCE,
+    "strength": unit(),
+    "resize_mode": st.sampled_from(["stretch", "crop", "fill", "latent"]),
+    "exact_steps": st.booleans(),
+    "initial_noise_multiplier": unit(0, 1.5),
+    "colour_correction": st.booleans(),
+}
+SOFT = st.builds(
+    SoftInpainting,
+    schedule_bias=unit(0, 8),
+    transition_contrast_boost=unit(1, 32),
+    mask_influence=unit(),
+)
+PIXELS = st.integers(0, 64)
+REQUESTS = st.one_of(
+    st.builds(Txt2ImgRequest, **COMMON),
+    st.builds(Img2ImgRequest, **INIT),
+    st.builds(
+        InpaintRequest,
+        **INIT,
+        mask=REFERENCE,
+        mask_blur_px=PIXELS,
+        mask_inverted=st.booleans(),
+        fill=FILL,
+        only_masked=st.booleans(),
+        padding_px=PIXELS,
+        soft=maybe(SOFT),
+    ),
+    st.builds(
+        OutpaintRequest,
+        **INIT,
+        margins=st.builds(Margins, left_px=PIXELS, right_px=PIXELS, top_px=PIXELS, bottom_px=PIXELS),
+        fill=FILL,
+        feather_px=PIXELS,
+    ),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(REQUESTS)
+def test_a_request_goes_through_the_form_unchanged(request_):
+    assert to_request(from_request(request_)) == request_
+
+
+def test_the_default_form_is_the_default_request():
+    assert to_request(Form()) == Txt2ImgRequest()
+
+
+def test_every_request_field_is_either_shown_or_kept():
+    leaves = {"prompt", "sampling.steps", "guidance.scale", "variation.strength", "hires.scale", "soft.mask_influence"}
+    assert {field_of(leaf) for leaf in leaves} <= set(NAMES)
+
+
+@pytest.mark.parametrize("seed", ["1.5", "x", str(2**64), "-2", "１２"])
+def test_a_bad_seed_is_refused_with_its_field(seed):
+    with pytest.raises(InvalidRequestError) as caught:
+        to_request(Form(seed=seed))
+    assert caught.value.field == "seed"
+
+
+@pytest.mark.parametrize("seed", ["", " -1 "])
+def test_no_seed_means_a_random_one(seed):
+    assert to_request(Form(seed=seed)).seed is None
+
+
+@pytest.mark.parametrize(
+    ("form", "control"),
+    [
+        (Form(steps=0), "steps"),
+        (Form(width_px=3), "width_px"),
+        (Form(count=99), "count"),
+        (Form(cfg=1000.0), "cfg"),
+        (Form(mode="img2img"), "image"),
+        (Form(mode="inpaint", image="record:1"), "mask"),
+        (Form(mode="outpaint", image="record:1", left_px=-1), "left_px"),
+        (Form(hires=True, hires_scale=99), "hires_scale"),
+        (Form(format="gif"), "format"),
+        (Form(steps=1.5), "steps"),
+    ],
+)
+def test_bad_values_name_their_control(form, control):
+    with pytest.raises(InvalidRequestError) as caught:
+        to_request(form)
+    assert field_of(caught.value.field) == control
