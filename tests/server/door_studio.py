@@ -125,9 +125,7 @@ class FakeStudio:
             done = (index + 1) / len(job.plans)
             events.append(ProgressEvent(job_id=job_id, index=index, step=4, steps=4, fraction=done, eta_s=0.0))
             small = base64.b64encode(png(size=(16, 16))).decode()
-            events.append(
-                PreviewEvent(job_id=job_id, index=index, step=4, media_type="image/png", data_base64=small)
-            )
+            events.append(PreviewEvent(job_id=job_id, index=index, step=4, media_type="image/png", data_base64=small))
             seed = plan.seeds.seed
             data = png((seed % 251, 60, index % 250), (plan.size.width_px, plan.size.height_px))
             record_id = f"R{len(self._records):05d}"

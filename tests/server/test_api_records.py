@@ -49,9 +49,10 @@ def test_thumbnail_and_infotext(client):
     submit(client)
     small = client.get(f"{API}/records/R00000/thumbnail")
     assert small.headers["content-type"] == "image/png"
-    assert client.get(
-        f"{API}/records/R00000/thumbnail", headers={"If-None-Match": small.headers["etag"]}
-    ).status_code == 304
+    assert (
+        client.get(f"{API}/records/R00000/thumbnail", headers={"If-None-Match": small.headers["etag"]}).status_code
+        == 304
+    )
     assert client.get(f"{API}/records/R00000/infotext").text.startswith("a red apple\nSteps: 4")
 
 
@@ -89,9 +90,7 @@ def test_too_large_uploads_are_stopped_while_they_come(client):
             yield chunk
 
     told = problem(
-        client.post(
-            f"{API}/uploads", content=endless(), headers={"Content-Type": "multipart/form-data; boundary=b"}
-        ),
+        client.post(f"{API}/uploads", content=endless(), headers={"Content-Type": "multipart/form-data; boundary=b"}),
         413,
     )
     assert "131072" in told["allowed"]

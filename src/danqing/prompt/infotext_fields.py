@@ -1,6 +1,6 @@
 """The keys of an infotext and the Request fields they stand for.
 
-Keys are A1111's own where it or one of its well-known extensions has one; the rest are ours and other readers ignore them.
+Keys are A1111's own where it or one of its well-known extensions has one; other readers ignore the rest, which are ours.
 """
 
 from __future__ import annotations
@@ -89,6 +89,10 @@ def _choice(labels: dict[str, str]) -> tuple[Callable[[str], str], Callable[[str
     return labels.__getitem__, read
 
 
+def _toggle(off: str, on: str) -> tuple[Callable[[bool], str], Callable[[str], bool]]:
+    return lambda value: on if value else off, lambda text: text.casefold() == on.casefold()
+
+
 def _names(values: Sequence[str]) -> str:
     return json.dumps(list(values), ensure_ascii=False)
 
@@ -117,11 +121,8 @@ _FILL = _choice(
     }
 )
 _NOISE = _choice({"cpu": "CPU", "gpu": "GPU", "nv": "NV"})
-_AREA = (lambda only: "Only masked" if only else "Whole picture", lambda text: text.casefold() == "only masked")
-_MASK_MODE = (
-    lambda inverted: "Inpaint not masked" if inverted else "Inpaint masked",
-    lambda text: text.casefold() == "inpaint not masked",
-)
+_AREA = _toggle("Whole picture", "Only masked")
+_MASK_MODE = _toggle("Inpaint masked", "Inpaint not masked")
 
 
 def _number(key: str, *path: str) -> Entry:
@@ -162,7 +163,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     _word("VAE", "vae"),
     _whole("Variation seed", "variation", "seed"),
     _number("Variation seed strength", "variation", "strength"),
-    _number("Denoising strength", "strength"),
+    Entry("Denoising strength", ("strength",), number, float, always=True),
     _whole("Clip skip", "clip_skip"),
     _whole("ENSD", "eta_noise_seed_delta"),
     Entry("RNG", ("noise",), *_NOISE, always=True),
@@ -176,15 +177,15 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     _number("Schedule min sigma", "sampling", "sigma_min"),
     _number("Schedule rho", "sampling", "rho"),
     _number("CFG Rescale", "guidance", "rescale"),
-    _number("Mimic scale", "guidance", "threshold", "mimic_scale"),
+    Entry("Mimic scale", ("guidance", "threshold", "mimic_scale"), number, float, always=True),
     Entry("Threshold percentile", ("guidance", "threshold", "percentile"), _percent, _from_percent),
     _number("PAG Scale", "guidance", "pag_scale"),
     _number("Skip Early CFG", "guidance", "skip_early"),
     _number("NGMS", "guidance", "s_min_uncond"),
-    _number("Hires upscale", "hires", "scale"),
+    Entry("Hires upscale", ("hires", "scale"), number, float, always=True),
     Entry("Hires upscaler", ("hires", "upscaler"), _label(find_upscaler), _text, always=True),
     _whole("Hires steps", "hires", "steps"),
-    _number("Hires denoising strength", "hires", "strength"),
+    Entry("Hires denoising strength", ("hires", "strength"), number, float, always=True),
     _word("Hires prompt", "hires", "prompt"),
     _word("Hires negative prompt", "hires", "negative_prompt"),
     Entry("Hires sampler", ("hires", "sampler"), _label(find_sampler), _text),
@@ -205,7 +206,10 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     Entry("Inpaint area", ("only_masked",), *_AREA),
     _whole("Masked area padding", "padding_px"),
     *_SOFT,
-    *(_whole(f"Outpaint {side}", "margins", f"{side}_px") for side in ("left", "right", "top", "bottom")),
+    *(
+        Entry(f"Outpaint {side}", ("margins", f"{side}_px"), str, int, always=True)
+        for side in ("left", "right", "top", "bottom")
+    ),
     _whole("Outpaint feather", "feather_px"),
     Entry("Styles", ("styles",), _names, _from_names),
     _word("Prompt syntax", "syntax"),

@@ -109,6 +109,7 @@ class LocalPool(WorkerPool):
         self._listener, self._data_dir, self._eager, self._closing = listener, data_dir, eager, False
         self._thread = threading.Thread(target=self._loop, name="danqing-pool", daemon=True)
         self._thread.start()
+        self._inbox.put(lambda: None)  # look at the workers once, before the first job
 
     def run(self, command: RunCommand, *, solo: bool = False) -> None:
         """See `WorkerPool.run`."""
@@ -173,8 +174,10 @@ class LocalPool(WorkerPool):
                 slot.state = "stopped"
                 if wanted:
                     self._start_worker(slot)
-            elif slot.state == "ready":
-                self._dispatch(slot)
+        ready = [slot for slot in self._slots if slot.state == "ready"]
+        ready.sort(key=lambda slot: self._queue.inflight(slot.index))
+        for place, slot in enumerate(ready):
+            self._dispatch(slot, self._queue.share(len(ready) - place))
         self._tell_positions()
 
     def _start_worker(self, slot: _Slot) -> None:
@@ -201,8 +204,8 @@ class LocalPool(WorkerPool):
             ended=lambda code: put(lambda: self._worker_ended(slot, generation, code)),
         )
 
-    def _dispatch(self, slot: _Slot) -> None:
-        for command in self._queue.next_commands(slot.index):
+    def _dispatch(self, slot: _Slot, most_jobs: int) -> None:
+        for command in self._queue.next_commands(slot.index, most_jobs):
             entry = self._queue.get(command.job_id)
             if entry is not None and not entry.announced:
                 entry.announced = True

@@ -73,8 +73,8 @@ class WorkQueue:
         return [job_id for job_id, entry in self._entries.items() if entry.worker is None]
 
     def inflight(self, worker: int) -> int:
-        """Pictures that a worker paints now."""
-        return sum(len(entry.inflight) for entry in self._entries.values() if entry.worker == worker)
+        """Pictures that a worker paints now; may be asked from any thread."""
+        return sum(len(entry.inflight) for entry in list(self._entries.values()) if entry.worker == worker)
 
     def positions(self) -> dict[str, int]:
         """For each job that has not begun, how many such jobs are ahead of it."""
@@ -88,8 +88,13 @@ class WorkQueue:
         entry.worker = None
         return not entry.waiting
 
-    def next_commands(self, worker: int) -> list[RunCommand]:
-        """What to send to a worker now; the pictures count as in flight from here on."""
+    def share(self, workers: int) -> int:
+        """How many of the jobs that wait are the part of one of several workers."""
+        waiting = sum(1 for entry in self._entries.values() if entry.worker is None and entry.waiting)
+        return -(-waiting // max(1, workers))
+
+    def next_commands(self, worker: int, most_jobs: int | None = None) -> list[RunCommand]:
+        """What to send to a worker now, of at most so many jobs; the pictures count as in flight from here on."""
         here = [entry for entry in self._entries.values() if entry.worker == worker]
         if any(entry.solo for entry in here):
             return []
@@ -99,7 +104,8 @@ class WorkQueue:
             by_user[entry.command.user] += len(entry.inflight)
         chosen: dict[str, list[PictureWork]] = {}
         while True:
-            entry = self._next_entry(chosen, by_user)
+            full = most_jobs is not None and len(chosen) >= most_jobs
+            entry = self._next_entry(chosen, by_user, only_chosen=full)
             if entry is None:
                 break
             user, job_id = entry.command.user, entry.command.job_id
@@ -116,11 +122,15 @@ class WorkQueue:
             load += 1
         return [self._dispatch(job_id, worker, pictures) for job_id, pictures in chosen.items()]
 
-    def _next_entry(self, chosen: dict[str, list[PictureWork]], by_user: Counter[str]) -> Entry | None:
+    def _next_entry(
+        self, chosen: dict[str, list[PictureWork]], by_user: Counter[str], *, only_chosen: bool
+    ) -> Entry | None:
         ready = [
             entry
             for entry in self._entries.values()
-            if entry.worker is None and len(chosen.get(entry.command.job_id, ())) < len(entry.waiting)
+            if entry.worker is None
+            and len(chosen.get(entry.command.job_id, ())) < len(entry.waiting)
+            and (entry.command.job_id in chosen or not only_chosen)
         ]
         return min(
             ready,

@@ -32,7 +32,6 @@ class Stage(gr.HTML):
             apply_default_css=False,
             elem_id="dq-stage",
             command={},
-            language="",
         )
 
     def get_block_name(self) -> str:

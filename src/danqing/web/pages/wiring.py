@@ -77,7 +77,7 @@ def _speak(desk: Desk) -> Any:
             if component is desk.inputs["model"]:
                 update["choices"] = desk.model_choices(language)
             updates.append(gr.update(**update))
-        return [language, gr.update(language=language), *updates]
+        return [language, say_to_stage("language", tag=language), *updates]
 
     return speak
 

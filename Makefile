@@ -1,0 +1,49 @@
+# Danqing: `make studio` opens the studio, `make test` runs the tests, `make demo` paints a contact sheet.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+
+.PHONY: studio test test-all demo lint format docs clean
+
+studio: $(STAMP)
+	$(BIN)/danqing serve
+
+demo: $(STAMP)
+	$(BIN)/danqing demo
+
+test: $(DEV_STAMP)
+	$(BIN)/python -m pytest
+
+test-all: $(DEV_STAMP)
+	$(BIN)/python -m pytest --run-slow
+
+lint: $(DEV_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: $(DEV_STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(DEV_STAMP)
+	$(BIN)/python tools/check_docs.py
+
+clean:
+	rm -rf $(VENV) build dist out .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else "Danqing needs Python 3.11 or newer; this is %d.%d. Set PYTHON=/path/to/python3.11" % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(DEV_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,train]'
+	@touch $@

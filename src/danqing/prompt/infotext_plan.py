@@ -1,0 +1,125 @@
+"""The Request that a Plan answers, for one picture: what "send to" and the infotext need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from danqing.spec.model import ModelRef
+from danqing.spec.plan import PassPlan, Plan
+from danqing.spec.registry.samplers import find_sampler
+from danqing.spec.registry.schedules import find_schedule
+from danqing.spec.registry.upscalers import find_upscaler
+from danqing.spec.request import REQUEST, Request
+
+
+def request_of_plan(plan: Plan) -> Request:
+    """A Request for this one picture, with every field that the Plan knows."""
+    base, seeds = plan.base, plan.seeds
+    data: dict[str, Any] = {
+        "kind": plan.kind,
+        "prompt": base.text.prompt,
+        "negative_prompt": base.text.negative_prompt,
+        "emphasis": base.text.emphasis,
+        "clip_skip": base.text.clip_skip,
+        "model": base.model.name,
+        "vae": plan.vae.name if plan.vae else None,
+        "width_px": base.size.width_px,
+        "height_px": base.size.height_px,
+        "seed": seeds.seed,
+        "seed_resize": seeds.resize_from,
+        "noise": seeds.source,
+        "eta_noise_seed_delta": seeds.eta_noise_seed_delta,
+        "sampling": _sampling(base),
+        "guidance": base.guidance.model_copy(update={"scale": base.guidance_scale}),
+        "precision": plan.precision,
+        "output": plan.output,
+        "parent": plan.parent,
+    }
+    if seeds.variation_strength:
+        data["variation"] = {"seed": seeds.variation_seed, "strength": seeds.variation_strength}
+    if base.refiner is not None:
+        data["refiner"] = {
+            "model": base.refiner.model.name,
+            "switch_at": min(1.0, base.refiner.switch_step / base.sampling.steps),
+        }
+    if len(plan.passes) > 1:
+        data["hires"] = _hires(base, plan.passes[1])
+    return REQUEST.validate_python({**data, **_picture(plan)})
+
+
+def model_fields(plan: Plan) -> dict[str, str]:
+    """The hashes of the models in a Plan, as A1111 shows them."""
+    fields = {"Model hash": _short(plan.base.model)}
+    if plan.vae is not None:
+        fields["VAE hash"] = _short(plan.vae)
+    return {key: value for key, value in fields.items() if value}
+
+
+def _short(model: ModelRef) -> str:
+    return model.sha256[:10]
+
+
+def _sampling(step: PassPlan) -> dict[str, Any]:
+    return {
+        **step.sampling.model_dump(),
+        "sampler": find_sampler(step.sampling.sampler).name,
+        "schedule": find_schedule(step.sampling.schedule).name,
+    }
+
+
+def _hires(base: PassPlan, hires: PassPlan) -> dict[str, Any]:
+    scale = hires.size.width_px / base.size.width_px
+    by_scale = (
+        round(base.size.height_px * scale) == hires.size.height_px and round(scale, 4) == scale and 1 <= scale <= 8
+    )
+    size = (
+        {"scale": scale}
+        if by_scale
+        else {"scale": None, "width_px": hires.size.width_px, "height_px": hires.size.height_px}
+    )
+    differing: dict[str, Any] = {
+        "prompt": (hires.text.prompt, base.text.prompt),
+        "negative_prompt": (hires.text.negative_prompt, base.text.negative_prompt),
+        "steps": (hires.sampling.steps, base.sampling.steps),
+        "guidance_scale": (hires.guidance_scale, base.guidance_scale),
+        "model": (hires.model.name, base.model.name),
+        "sampler": (find_sampler(hires.sampling.sampler).name, find_sampler(base.sampling.sampler).name),
+        "schedule": (find_schedule(hires.sampling.schedule).name, find_schedule(base.sampling.schedule).name),
+    }
+    return {
+        **size,
+        "upscaler": find_upscaler(hires.upscaler).name if hires.upscaler else "Latent",
+        "strength": 0.6 if hires.strength is None else hires.strength,
+        **{name: own for name, (own, first) in differing.items() if own != first},
+    }
+
+
+def _picture(plan: Plan) -> dict[str, Any]:
+    """The fields of img2img, inpaint and outpaint Requests."""
+    if plan.init is None:
+        return {}
+    data: dict[str, Any] = {
+        "image": f"sha256:{plan.init.image}",
+        "strength": 1.0 if plan.base.strength is None else plan.base.strength,
+        "exact_steps": plan.base.exact_steps,
+        "resize_mode": plan.init.resize_mode,
+        "initial_noise_multiplier": plan.init.initial_noise_multiplier,
+        "colour_correction": plan.init.colour_correction,
+    }
+    if plan.kind == "inpaint" and plan.mask is not None:
+        data |= {
+            "mask": f"sha256:{plan.mask.mask}",
+            "mask_blur_px": plan.mask.blur_px,
+            "mask_inverted": plan.mask.inverted,
+            "fill": plan.mask.fill,
+            "only_masked": plan.mask.only_masked,
+            "padding_px": plan.mask.padding_px,
+            "soft": plan.mask.soft,
+        }
+    if plan.kind == "outpaint" and plan.outpaint is not None:
+        data |= {
+            "margins": plan.outpaint.margins,
+            "feather_px": plan.outpaint.feather_px,
+            "fill": plan.outpaint.fill,
+        }
+    return data

@@ -1,0 +1,80 @@
+// Pictures from outside: dropped on the page, pasted, or chosen as a file.
+import { ask, el, t, toast } from './base.js';
+
+const TYPES = 'image/png,image/jpeg,image/webp';
+
+async function upload(file) {
+  return ask('uploads', { method: 'POST', body: file, headers: { 'Content-Type': 'application/octet-stream' } });
+}
+
+export class Drop {
+  /** @param app {startFrom(upload), read(upload), send(source, to)} */
+  constructor(app) {
+    this.app = app;
+    this.depth = 0;
+    const zone = (key, hint, name) =>
+      el('div', { class: 'dq-zone', 'data-zone': name }, el('strong', { t: key }), hint ? el('span', { t: hint }) : null);
+    this.node = el('div', { class: 'dq-drop', hidden: true },
+      zone('s.drop.start', null, 'start'), zone('s.drop.read', 's.drop.hint', 'read'));
+    this.start = this.input('start');
+    this.reader = this.input('read');
+    document.body.append(this.node, this.start, this.reader);
+    document.addEventListener('dragenter', (event) => this.enter(event));
+    document.addEventListener('dragover', (event) => this.wanted(event) && event.preventDefault());
+    document.addEventListener('dragleave', (event) => event.relatedTarget === null && this.hide());
+    document.addEventListener('drop', (event) => this.drop(event));
+    document.addEventListener('paste', (event) => this.paste(event));
+  }
+
+  input(purpose) {
+    const input = el('input', { type: 'file', accept: TYPES, class: 'dq-offscreen', 'data-purpose': purpose, tabindex: '-1', 'aria-hidden': 'true' });
+    input.addEventListener('change', () => {
+      if (input.files.length) this.take(input.files[0], purpose);
+      input.value = '';
+    });
+    return input;
+  }
+
+  wanted(event) {
+    const types = [...(event.dataTransfer?.types ?? [])];
+    return types.includes('Files') || types.includes('text/danqing-record');
+  }
+
+  enter(event) {
+    if (!this.wanted(event)) return;
+    event.preventDefault();
+    this.node.hidden = false;
+  }
+
+  hide() {
+    this.node.hidden = true;
+  }
+
+  drop(event) {
+    if (!this.wanted(event)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    this.hide();
+    const purpose = event.target.closest?.('[data-zone]')?.dataset.zone ?? 'start';
+    const record = event.dataTransfer.getData('text/danqing-record');
+    const file = event.dataTransfer.files[0];
+    if (record) this.app.send(`record:${record}`, purpose === 'read' ? 'all' : 'img2img');
+    else if (file) this.take(file, purpose);
+  }
+
+  paste(event) {
+    const file = [...(event.clipboardData?.files ?? [])].find((item) => item.type.startsWith('image/'));
+    if (file) this.take(file, 'start');
+  }
+
+  async take(file, purpose) {
+    try {
+      const kept = await upload(file);
+      if (purpose === 'read') this.app.send(kept.ref, 'all');
+      else this.app.startFrom(kept);
+    } catch (error) {
+      this.app.refuse({ ...error, field: error.field ?? 'image' });
+      toast(error.text ?? t('e.code.error'));
+    }
+  }
+}

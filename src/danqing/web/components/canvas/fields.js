@@ -1,0 +1,41 @@
+// Errors beside the field that caused them; they go away when the field is touched.
+import { el, t } from './base.js';
+
+const wrapper = (name) => document.getElementById(`f-${name}`);
+
+export function clearErrors() {
+  for (const node of document.querySelectorAll('.dq-field-error')) node.remove();
+  for (const node of document.querySelectorAll('[aria-invalid]')) {
+    node.removeAttribute('aria-invalid');
+    node.removeAttribute('aria-describedby');
+  }
+}
+
+/** Shows {field, text, original} at its field, unfolding its section; false where the field has no place. */
+export function showError(error) {
+  clearErrors();
+  const name = error.field === 'image' || error.field === 'mask' ? 'mode' : error.field;
+  const field = name ? wrapper(name) : null;
+  if (!field) return false;
+  const id = `error-${name}`;
+  const note = el('div', { class: 'dq-field-error', id, role: 'alert' }, el('span', { text: error.text }));
+  if (error.original && error.original !== error.text && document.documentElement.lang !== 'en') {
+    note.append(el('details', {}, el('summary', { text: t('s.original') }), el('span', { lang: 'en', text: error.original })));
+  }
+  const section = field.closest('.dq-section');
+  const head = section?.querySelector('button.label-wrap');
+  if (head && !head.classList.contains('open')) head.click();
+  const place = () => {
+    field.append(note);
+    const input = field.querySelector('input, textarea, select');
+    if (input) {
+      input.setAttribute('aria-invalid', 'true');
+      input.setAttribute('aria-describedby', id);
+      input.focus({ preventScroll: true });
+    }
+    field.scrollIntoView({ block: 'center', behavior: 'smooth' });
+    field.addEventListener('input', clearErrors, { once: true });
+  };
+  setTimeout(place, head ? 60 : 0);
+  return true;
+}

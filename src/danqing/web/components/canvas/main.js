@@ -1,0 +1,307 @@
+// The stage: puts canvas, progress, history, details and dropping together, and speaks with Python.
+import { ask, el, onLanguage, relabel, t, toast, type, url } from './base.js';
+import { Board } from './board.js';
+import { Details } from './details.js';
+import { Drop } from './drop.js';
+import { clearErrors, showError } from './fields.js';
+import { History } from './history.js';
+import { Watch } from './job.js';
+
+const BRIEFS = [1, 2, 3, 4, 5, 6];
+
+class Stage {
+  constructor({ element, trigger, props }) {
+    this.trigger = trigger;
+    this.props = props;
+    this.modeNow = 'txt2img';
+    this.tiles = [];
+    this.record = null;
+    this.view = 'empty';
+    this.failure = null;
+    this.board = new Board(this);
+    this.watch = new Watch(this.jobEvents());
+    this.history = new History(this);
+    this.details = new Details(this);
+    this.drop = new Drop(this);
+    this.kept = el('div', { class: 'dq-kept', hidden: true });
+    const canvas = el('section', { class: 'dq-canvas', tAria: 's.canvas' },
+      this.board.toolbar, this.board.board, this.watch.node, this.details.bar, this.details.panel);
+    element.querySelector('.dq-stage-root').append(canvas, this.history.node);
+    document.getElementById('dq-paint')?.closest('.dq-actions')?.after(this.kept);
+    onLanguage(() => this.relabel());
+    this.relabel();
+    this.history.load();
+    this.resume();
+  }
+
+  get value() {
+    return this.props.value ?? { image: null, mask: null, kept: {} };
+  }
+
+  set(values) {
+    this.props.value = { ...this.value, ...values };
+    this.trigger('change');
+  }
+
+  relabel() {
+    relabel(document.querySelector('.dq-stage-root'));
+    relabel(this.drop.node);
+    for (const part of [this.history, this.details]) part.relabel();
+    this.watch.show();
+    this.showKept();
+    this.draw();
+  }
+
+  // what the board shows ------------------------------------------------------------------------------------------
+  hasGrid() {
+    return this.tiles.length > 1;
+  }
+
+  get hasResult() {
+    return this.tiles.length > 0 || this.record !== null || this.failure !== null;
+  }
+
+  /** Go to a view: 'source', 'result' (the last job), 'record' or 'empty'. */
+  show(view) {
+    this.view = view;
+    if (view === 'result' && !this.watch.id && this.tiles.length === 1 && this.tiles[0].id) {
+      this.openRecord(this.tiles[0].id);
+      return;
+    }
+    if (view !== 'record') {
+      this.record = null;
+      this.details.show(null);
+      this.history.mark(null);
+    }
+    this.draw();
+  }
+
+  draw() {
+    const starts = this.modeNow !== 'txt2img';
+    const { board, value } = this;
+    board.sides.hidden = !(starts && this.hasResult);
+    for (const button of board.sides.children) {
+      button.setAttribute('aria-pressed', String((button.dataset.view === 'source') === (this.view === 'source')));
+    }
+    board.toolbar.classList.toggle('source', this.view === 'source' && value.image !== null);
+    if (this.view === 'record' && this.record) return this.drawRecord();
+    if (this.view === 'result') return this.drawResult();
+    if (starts) return this.drawSource();
+    return board.showPanel(...this.emptyPanel());
+  }
+
+  drawRecord() {
+    const { id, prompt, width_px: width, height_px: height } = this.record;
+    this.board.showPicture(url(`web/records/${id}/picture`), { alt: prompt, width, height });
+  }
+
+  drawResult() {
+    if (this.failure) return this.board.showPanel(...this.failurePanel());
+    if (this.tiles.length > 1) return this.board.showGrid(this.tiles);
+    const [tile] = this.tiles;
+    if (tile?.address) return this.board.showPicture(tile.address, { alt: tile.alt });
+    return this.board.showPanel(el('div', { class: 'dq-wash', 'aria-hidden': 'true' }));
+  }
+
+  drawSource() {
+    const { image } = this.value;
+    if (!image) {
+      return this.board.showPanel(
+        el('h2', { t: 's.need' }), el('p', { t: 's.need.hint' }),
+        el('button', { type: 'button', class: 'dq-act', t: 'choose', onclick: () => this.drop.start.click() }));
+    }
+    const { width_px: width, height_px: height } = image;
+    const masking = this.modeNow === 'inpaint';
+    return this.board.showPicture(this.addressOf(image.ref), { width, height, masking });
+  }
+
+  emptyPanel() {
+    const briefs = BRIEFS.map((number) =>
+      el('button', { type: 'button', class: 'dq-brief', t: `s.brief.${number}`, onclick: () => type('#f-prompt textarea', t(`s.brief.${number}`)) }));
+    return [el('div', { class: 'dq-hills', 'aria-hidden': 'true' }), el('h2', { t: 's.empty.title' }), el('p', { t: 's.empty.text' }), el('div', { class: 'dq-briefs' }, ...briefs), el('p', { class: 'dq-note', t: 's.empty.drop' })];
+  }
+
+  failurePanel() {
+    const { text, original } = this.failure;
+    const more = original && original !== text ? el('details', {}, el('summary', { t: 's.original' }), el('p', { lang: 'en', text: original })) : null;
+    return [el('h2', { t: 's.failed' }), el('p', { role: 'alert', text }), ...(more ? [more] : []),
+      el('button', { type: 'button', class: 'dq-act', t: 's.again', onclick: () => document.getElementById('dq-paint').click() })];
+  }
+
+  addressOf(ref) {
+    const [kind, name] = ref.split(':');
+    return url(kind === 'record' ? `web/records/${name}/picture` : `web/uploads/${name}`);
+  }
+
+  // jobs ----------------------------------------------------------------------------------------------------------
+  jobEvents() {
+    return {
+      preview: (index, address) => this.tile(index, { address }),
+      record: (index, id) => {
+        this.tile(index, { address: url(`web/records/${id}/picture`), id });
+        this.history.add(id);
+      },
+      finished: (state, error) => this.finished(state, error),
+    };
+  }
+
+  begin(id, count) {
+    clearErrors();
+    this.failure = null;
+    const prompt = document.querySelector('#f-prompt textarea')?.value ?? '';
+    this.tiles = Array.from({ length: count }, () => ({ address: null, id: null, alt: prompt }));
+    this.watch.start(id, count);
+    this.show('result');
+    if (matchMedia('(max-width: 760px)').matches) this.board.board.scrollIntoView({ behavior: 'smooth', block: 'center' });
+  }
+
+  tile(index, values) {
+    if (!this.tiles[index]) return;
+    if (this.tiles[index].id && !values.id) return;
+    Object.assign(this.tiles[index], values);
+    if (this.view === 'result') this.drawResult();
+  }
+
+  finished(state, error) {
+    if (state === 'failed') {
+      this.failure = error ?? { text: t('e.code.error'), original: '' };
+      if (this.failure.field) showError(this.failure);
+    }
+    if (state === 'cancelled') toast(t('s.cancelled'));
+    this.tiles = this.tiles.filter((tile) => tile.id !== null);
+    if (this.view !== 'result') return;
+    if (this.tiles.length || this.failure) this.show('result');
+    else this.show(this.modeNow === 'txt2img' ? 'empty' : 'source');
+  }
+
+  /** After a reload: go on watching what is still being painted. */
+  async resume() {
+    try {
+      const { jobs } = await ask('status');
+      if (jobs.length && !this.watch.id) this.begin(jobs[0].id, jobs[0].count);
+    } catch {
+      // the header says that the studio does not answer
+    }
+  }
+
+  // records -------------------------------------------------------------------------------------------------------
+  async openRecord(id) {
+    try {
+      this.record = await ask(`records/${id}`);
+    } catch (error) {
+      toast(error.text);
+      return;
+    }
+    this.view = 'record';
+    this.details.show(this.record);
+    this.history.mark(id);
+    this.draw();
+  }
+
+  removed(id, next) {
+    this.history.remove(id);
+    this.tiles = this.tiles.filter((tile) => tile.id !== id);
+    if (next) this.openRecord(next);
+    else this.show(this.modeNow === 'txt2img' ? 'empty' : 'source');
+  }
+
+  send(source, to) {
+    this.trigger('refill', { source, to });
+  }
+
+  reuseSeed() {
+    const seed = this.record?.seed;
+    if (seed !== undefined) this.setSeed(seed);
+  }
+
+  setSeed(text) {
+    const head = document.querySelector('#sec-sampling button.label-wrap');
+    if (head && !head.classList.contains('open')) head.click();
+    setTimeout(() => type('#f-seed input, #f-seed textarea', text), 80);
+  }
+
+  // the starting picture and its mask -------------------------------------------------------------------------------
+  startFrom(picture) {
+    this.setPicture(picture);
+    this.trigger('picture', { width_px: picture.width_px, height_px: picture.height_px });
+  }
+
+  async setPicture(image, mask = null) {
+    clearErrors();
+    this.set({ image, mask: null });
+    if (image) this.board.mask.reset(image.width_px, image.height_px);
+    if (image && mask) await this.board.mask.load(this.addressOf(mask)).catch(() => toast(t('e.code.not_found')));
+    this.show('source');
+  }
+
+  removePicture() {
+    this.setPicture(null);
+  }
+
+  maskChanged(mask) {
+    this.set({ mask });
+  }
+
+  setMode(mode) {
+    const before = this.modeNow;
+    this.modeNow = mode;
+    document.body.dataset.mode = mode;
+    if (mode === before) return;
+    if (mode === 'txt2img') this.show(this.hasResult ? 'result' : 'empty');
+    else this.show('source');
+  }
+
+  showKept() {
+    const names = Object.keys(this.value.kept ?? {}).filter((name) => name !== 'parent');
+    this.kept.hidden = names.length === 0;
+    this.kept.replaceChildren(el('span', { text: `${t('kept')}: ${names.join(', ')}` }),
+      el('button', { type: 'button', t: 'kept.clear', onclick: () => { this.set({ kept: {} }); this.showKept(); } }));
+  }
+
+  refuse(error) {
+    if (!showError(error)) toast(error.text);
+  }
+
+  /** A word from Python. */
+  obey(command) {
+    if (command.kind === 'job') this.begin(command.id, command.count);
+    else if (command.kind === 'error') this.refuse(command.error);
+    else if (command.kind === 'form') {
+      this.set({ kept: command.keep ?? {} });
+      this.showKept();
+      this.modeNow = command.mode;
+      document.body.dataset.mode = command.mode;
+      this.setPicture(command.image, command.mask);
+      if (command.mode === 'txt2img' && this.hasResult) this.show('result');
+      if (command.mode === 'inpaint') toast(t('s.mask.hint'));
+      else toast(t('s.sent'));
+    } else if (command.kind === 'language') document.documentElement.classList.add('dq-ready');
+  }
+}
+
+export function mount({ element, trigger, props, watch }) {
+  const stage = new Stage({ element, trigger, props });
+  document.body.dataset.mode = 'txt2img';
+  window.danqing = {
+    stage,
+    mode: (mode) => stage.setMode(mode),
+    cancel: () => stage.watch.cancel(),
+    choose: () => stage.drop.start.click(),
+    read: () => stage.drop.reader.click(),
+    dice: () => stage.setSeed(''),
+    reuse: () => stage.reuseSeed(),
+  };
+  let last = 0;
+  watch('command', () => {
+    const { command } = props;
+    if (!command?.number || command.number === last) return;
+    last = command.number;
+    stage.obey(command);
+  });
+  document.addEventListener('keydown', (event) => {
+    if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault();
+    document.activeElement?.dispatchEvent(new Event('change', { bubbles: true }));
+    setTimeout(() => document.getElementById(document.body.classList.contains('dq-running') ? '' : 'dq-paint')?.click(), 30);
+  }, true);
+}
