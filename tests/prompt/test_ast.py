@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from danqing.prompt.ast import (
     AND,
-    BREAK,
     MAX_DEPTH,
     Alternate,
     Break,
@@ -21,6 +20,7 @@ from danqing.prompt.ast import (
     Square,
     Stray,
     Text,
+    find_breaks,
     parse,
     parse_nodes,
 )
@@ -150,4 +150,4 @@ def test_depth_is_bounded(pair):
 
 def test_operators_are_words():
     assert AND.search("SAND") is None
-    assert BREAK.search("BREAKFAST") is None
+    assert list(find_breaks("BREAKFAST")) == []

@@ -58,7 +58,8 @@ def test_old_first_pass_size_and_odd_values():
 
 def test_bad_values_are_left_out_and_noted():
     read = request_from_infotext(
-        "x\nSteps: 99999, Sampler: Warp Drive, CFG scale: many, Seed: -5, Size: 9x9, Hires upscaler: Latent, Clip skip: 99"
+        "x\nSteps: 99999, Sampler: Warp Drive, CFG scale: many, Seed: -5, Size: 9x9, Hires upscaler: Latent, "
+        "Clip skip: 99"
     )
     assert read.request == Txt2ImgRequest(prompt="x", noise="nv", hires=read.request.hires)
     assert len(read.notes) >= 5
@@ -78,7 +79,8 @@ def test_texts_without_pairs_are_prompts(text):
 
 def test_civitai_hashes_and_templates():
     read = parse_infotext(
-        'a\nSteps: 1, Seed: 2, Hashes: {"model": "abc", "lora:x": "def"}, Size: 8x8\nTemplate: {a|b}\nNegative Template: c'
+        'a\nSteps: 1, Seed: 2, Hashes: {"model": "abc", "lora:x": "def"}, Size: 8x8\n'
+        "Template: {a|b}\nNegative Template: c"
     )
     assert json.loads(read.fields["Hashes"]) == {"model": "abc", "lora:x": "def"}
     assert (read.fields["Size"], read.fields["Template"], read.fields["Negative Template"]) == ("8x8", "{a|b}", "c")
@@ -230,10 +232,6 @@ requests = st.one_of(
 )
 
 
-def clean(text):
-    return "".join(char for char in text if char != "\x00")
-
-
 @settings(max_examples=150, deadline=None)
 @given(requests)
 def test_every_request_survives_its_infotext(data):
@@ -273,9 +271,7 @@ def test_format_and_parse_are_inverse(prompt, negative, fields):
 
 
 @settings(max_examples=200, deadline=None)
-@given(
-    st.one_of(st.text(), st.lists(st.sampled_from(list(',:"{}[]\\ ') + ["Steps", "1", "\n", "Size: 1x2"])).map("".join))
-)
+@given(st.one_of(st.text(), st.lists(st.sampled_from([*',:"{}[]\\ ', "Steps", "1", "\n", "Size: 1x2"])).map("".join)))
 def test_nothing_makes_reading_fail(text):
     parse_infotext(text)
     assert REQUEST.validate_python(request_from_infotext(text).request.model_dump())

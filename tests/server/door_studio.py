@@ -24,6 +24,7 @@ from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
 from danqing.spec.request import Guidance, parse_request
 
+API = "/api/v1"
 MODEL = ModelInfo(name="danqing-mini", family="sd1", path="builtin", sha256="a" * 64, builtin=True)
 
 
@@ -283,3 +284,18 @@ class FakeStudio:
 
     def doctor(self) -> dict:
         return {"versions": {"danqing": "0"}, "device": "cpu", "missing": []}
+
+
+def submit(client, **body):
+    return client.post(f"{API}/jobs", json={"prompt": "a red apple", **body})
+
+
+def problem(response, status: int) -> dict:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert body["status"] == status
+    assert body["title"]
+    assert body["detail"]
+    assert body["type"].startswith("urn:danqing:problem:")
+    return body

@@ -6,9 +6,8 @@ import base64
 import logging
 
 import pytest
-from door_studio import FakeStudio
+from door_studio import API, FakeStudio, problem, submit
 from fastapi.testclient import TestClient
-from test_api_jobs import API, problem, submit
 
 from danqing.server.app import create_app
 from danqing.spec.errors import InvalidRequestError
@@ -17,7 +16,7 @@ from danqing.studio.settings import Settings
 
 @pytest.fixture
 def guarded(tmp_path):
-    settings = Settings(data_dir=tmp_path, password="秘密 word", host="0.0.0.0")
+    settings = Settings(data_dir=tmp_path, password="秘密 word", host="192.0.2.1")  # noqa: S106
     return TestClient(create_app(FakeStudio(tmp_path), settings), base_url="http://studio.example")
 
 
@@ -44,14 +43,14 @@ def test_password(guarded):
 
 
 def test_bearer(tmp_path):
-    app = create_app(FakeStudio(tmp_path), Settings(data_dir=tmp_path, password="word"))
+    app = create_app(FakeStudio(tmp_path), Settings(data_dir=tmp_path, password="word"))  # noqa: S106
     client = TestClient(app, base_url="http://localhost:7860", headers={"Authorization": "Bearer word"})
     assert client.get(f"{API}/jobs").status_code == 200
 
 
 def test_an_open_bind_without_a_password_is_refused(tmp_path):
     with pytest.raises(InvalidRequestError):
-        create_app(FakeStudio(tmp_path), Settings(data_dir=tmp_path, host="0.0.0.0"))
+        create_app(FakeStudio(tmp_path), Settings(data_dir=tmp_path, host="192.0.2.1"))
 
 
 @pytest.mark.parametrize(

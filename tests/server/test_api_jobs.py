@@ -6,19 +6,14 @@ import base64
 import json
 
 import pytest
-from door_studio import FakeStudio, png
+from door_studio import API, FakeStudio, png, problem, submit
 from fastapi.testclient import TestClient
 
 from danqing.server.app import create_app
 from danqing.server.examples import PAINT_EXAMPLES
 from danqing.spec.request import parse_request
 
-API = "/api/v1"
 JSON = {"Content-Type": "application/json"}
-
-
-def submit(client, **body):
-    return client.post(f"{API}/jobs", json={"prompt": "a red apple", **body})
 
 
 def events_of(text: str) -> list[tuple[int, str, dict]]:
@@ -28,17 +23,6 @@ def events_of(text: str) -> list[tuple[int, str, dict]]:
         fields = dict(line.split(": ", 1) for line in block.splitlines())
         parsed.append((int(fields["id"]), fields["event"], json.loads(fields["data"])))
     return parsed
-
-
-def problem(response, status: int) -> dict:
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    body = response.json()
-    assert body["status"] == status
-    assert body["title"]
-    assert body["detail"]
-    assert body["type"].startswith("urn:danqing:problem:")
-    return body
 
 
 def test_a_submitted_job_is_planned_and_found_again(client):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from test_api_jobs import API, problem, submit
-
-from door_studio import png
+from door_studio import API, png, problem, submit
 
 
 def test_records_come_in_pages_newest_first(client):

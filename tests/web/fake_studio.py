@@ -268,4 +268,6 @@ if __name__ == "__main__":
 
     import uvicorn
 
-    uvicorn.run(build_app(), host="127.0.0.1", port=int(sys.argv[1]) if len(sys.argv) > 1 else 7890, log_level="warning")
+    uvicorn.run(
+        build_app(), host="127.0.0.1", port=int(sys.argv[1]) if len(sys.argv) > 1 else 7890, log_level="warning"
+    )

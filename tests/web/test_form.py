@@ -24,7 +24,6 @@ from danqing.spec.request import (
 )
 from danqing.web.form import NAMES, Form, field_of, from_request, to_request
 
-
 SEED = st.integers(0, 2**64 - 1)
 SIDE = st.integers(16, 4096)
 TEXT = st.text(max_size=20)

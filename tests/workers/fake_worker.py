@@ -82,12 +82,14 @@ class FakeWorker:
 
     def misbehave(self, prompt: str, job_id: str) -> bool:
         if prompt == "die":
-            print("about to die", file=sys.stderr, flush=True)
+            sys.stderr.write("about to die\n")
+            sys.stderr.flush()
             os.kill(os.getpid(), signal.SIGKILL)
         if prompt == "exit":
             os._exit(3)
         if prompt == "garbage":
-            print("this is not JSON", flush=True)
+            sys.stdout.write("this is not JSON\n")
+            sys.stdout.flush()
             time.sleep(60)
         if prompt == "refuse":
             self.say(JobFailedMessage(job_id=job_id, error=InvalidRequestError("no", field="prompt").as_dict()))

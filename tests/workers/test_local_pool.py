@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from studio_helpers import make_plan, painted
 
 from danqing.spec.errors import DanqingError, InvalidRequestError, WorkerError
 from danqing.workers.local import LocalPool, LocalPoolOptions
 from danqing.workers.protocol import PictureWork, RunCommand
-from studio_helpers import make_plan, painted
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals")
 WORKER = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
@@ -207,10 +207,13 @@ def test_a_program_that_is_not_there(start: Start):
     assert "cannot be started" in listener.errors["j1"].message
 
 
-def test_restarts_back_off(start: Start):
-    pool, _ = start(eager=True, environment={"FAKE_START": "crash"}, backoff_s=0.2)
-    time.sleep(1.2)
-    assert 2 <= pool.status()[0].restarts <= 4  # with pauses of 0.2, 0.4, 0.8 s
+def test_restarts_back_off(start: Start, caplog: pytest.LogCaptureFixture):
+    pool, _ = start(eager=True, command=("/nowhere/python",), backoff_s=0.1, backoff_max_s=0.3)
+    begin = time.monotonic()
+    wait_until(lambda: pool.status()[0].restarts == 4)
+    assert time.monotonic() - begin >= 0.1 + 0.2 + 0.3
+    pauses = [record.getMessage().rsplit(" ", maxsplit=2)[-2] for record in caplog.records]
+    assert pauses == ["0.1", "0.2", "0.3", "0.3"]
 
 
 def test_a_stubborn_worker_is_killed_at_close(start: Start):

@@ -5,10 +5,10 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from studio_helpers import make_plan
 
 from danqing.workers.protocol import PictureWork, RunCommand
 from danqing.workers.queue import WorkQueue
-from studio_helpers import make_plan
 
 PLAN = make_plan()
 

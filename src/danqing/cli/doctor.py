@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import typer
 
@@ -28,14 +28,14 @@ def _lines(data: Any, depth: int = 0) -> list[str]:
     pad = "  " * depth
     if isinstance(data, dict):
         lines: list[str] = []
-        for name, value in data.items():
+        for name, value in cast("dict[str, Any]", data).items():
             if isinstance(value, (dict, list)) and value:
-                lines += [f"{pad}{name}:", *_lines(value, depth + 1)]
+                lines += [f"{pad}{name}:", *_lines(cast("Any", value), depth + 1)]
             else:
                 lines.append(f"{pad}{name}: {_plain(value)}")
         return lines
     if isinstance(data, list):
-        return [line for item in data for line in _item(item, depth)]
+        return [line for item in cast("list[Any]", data) for line in _item(item, depth)]
     return [f"{pad}{_plain(data)}"]
 
 

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from danqing.cli.options import StudioOptions, takes
+from danqing.cli.options import ListsByDefault, StudioOptions, takes
 from danqing.cli.pictures import plan_target, record_row, save_pictures
 from danqing.cli.session import open_studio, terminal_of
 
-app = typer.Typer(add_completion=False, no_args_is_help=False, invoke_without_command=True)
+app = typer.Typer(cls=ListsByDefault, add_completion=False)
 Ids = Annotated[list[str], typer.Argument(metavar="ID…", help="Records, as `gallery list` shows them.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="A Record, as `gallery list` shows it.")]
 
@@ -48,20 +48,14 @@ class ExportOptions(SomeRecords):
 
 
 @app.callback()
-def gallery(context: typer.Context) -> None:
+def gallery() -> None:
     """List, show, export, delete and restore what was painted; lists it if nothing else is said."""
-    if context.invoked_subcommand is None:
-        _list(ListOptions())
 
 
 @app.command("list")
 @takes(ListOptions)
 def list_records(options: ListOptions) -> None:
     """List Records, newest first."""
-    _list(options)
-
-
-def _list(options: ListOptions) -> None:
     with open_studio(options) as studio:
         records = studio.records(
             search=options.search, limit=options.limit, before=options.before, include_deleted=options.deleted

@@ -31,8 +31,9 @@ class LazyGroup(TyperGroup):
     """Shows every command's one line of help; imports the one that is called."""
 
     def __init__(self, **attributes: Any) -> None:
-        stubs = {name: TyperCommand(name, help=text, callback=None) for name, (_, text) in COMMANDS.items()}
-        super().__init__(**{**attributes, "commands": stubs})
+        super().__init__(**attributes)
+        for name, (_, text) in COMMANDS.items():
+            self.add_command(TyperCommand(name, help=text, callback=None))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The real command behind the stub."""

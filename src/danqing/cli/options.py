@@ -11,8 +11,20 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperGroup
 
 Options = TypeVar("Options")
+
+
+class ListsByDefault(TyperGroup):
+    """A group whose `list` runs when no command is named: `danqing models --json` is `danqing models list --json`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `list` where a command is missing."""
+        if not args or (args[0].startswith("-") and args[0] not in {"-h", "--help"}):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer with one JSON object on stdout.")]
 DataOption = Annotated[

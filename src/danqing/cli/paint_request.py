@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from danqing.spec.errors import BadFileError, InvalidRequestError, NotFoundError
+from danqing.spec.errors import BadFileError, DanqingError, InvalidRequestError, NotFoundError
 from danqing.studio.service import Studio
 
 SIDES = ("left", "right", "top", "bottom")
@@ -306,11 +306,11 @@ _SAME_NAME = frozenset({"model", "vae", "syntax", "count", "seed", "noise", "str
 
 
 @contextmanager
-def in_option_words() -> Iterator[None]:
+def in_option_words() -> Generator[None, None, None]:
     """Name the option instead of the Request's field in errors raised inside."""
     try:
         yield
-    except InvalidRequestError as error:
+    except DanqingError as error:
         if error.field is not None and not error.field.startswith("--"):
             error.field = option_of(error.field)
         raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -119,7 +119,7 @@ class LiveView(JobView):
 
 
 @contextmanager
-def open_view(terminal: Terminal, pictures: int | None = None) -> Iterator[JobView]:
+def open_view(terminal: Terminal, pictures: int | None = None) -> Generator[JobView, None, None]:
     """A view for the length of a job; it leaves nothing behind on the terminal.
 
     Args:

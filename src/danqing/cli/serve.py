@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 import webbrowser
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -74,7 +74,8 @@ def serve(options: ServeOptions) -> None:
             daemon=True,
         )
         announce.start()
-        server.run(sockets=[listener])
+        with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is stopped; uvicorn has let everyone go by then
+            server.run(sockets=[listener])
 
 
 def listen(settings: Settings) -> socket.socket:

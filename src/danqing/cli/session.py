@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from danqing.cli.options import StudioOptions, WorkerOptions
@@ -37,7 +37,7 @@ def make_studio(settings: Settings) -> Studio:
 
 
 @contextmanager
-def open_studio(options: StudioOptions) -> Iterator[Studio]:
+def open_studio(options: StudioOptions) -> Generator[Studio, None, None]:
     """The studio, started, and closed at the end."""
     studio = make_studio(settings_of(options))
     studio.start()

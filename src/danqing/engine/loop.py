@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from danqing.engine.executor import Executor
 from danqing.spec.errors import CancelledError, ConflictError, DanqingError, OutOfMemoryError, WorkerError
 
 Sink = Callable[[SessionEvent], None]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class _Live:
     first_step_at: float | None = None
     first_fraction: float = 0.0
     by_call_s: dict[str, float] = field(default_factory=dict[str, float])
+    ended: bool = False
 
     @property
     def remaining(self) -> float:
@@ -123,7 +126,7 @@ class Engine:
         live = self._live.get(key)
         if live is None:
             return False
-        live.session.close()
+        _close(live)
         self._finish(live, error=CancelledError("the job was cancelled", next_step="paint again to restart it"))
         return True
 
@@ -162,6 +165,10 @@ class Engine:
         )
 
     def _run_group(self, group: list[_Live]) -> None:
+        # A sink may have cancelled some of them since the group was chosen.
+        group = [live for live in group if live.pending is not None]
+        if not group:
+            return
         started = self._clock()
         try:
             answers = self.executor.run([_pending(live) for live in group])
@@ -172,13 +179,13 @@ class Engine:
             self._fail_alone(group, error)
             return
         except Exception as error:  # noqa: BLE001  a bug in one batch must not take the other Sessions down
-            self._fail_alone(
-                group, WorkerError(f"{type(error).__name__}: {error}", next_step="see the worker's log"), error
-            )
+            self._fail_alone(group, _as_worker_error(error))
             return
         seconds = self._clock() - started
         rows = [self.executor.rows(_pending(live)) for live in group]
         for live, answer, share in zip(group, answers, rows, strict=True):
+            if live.ended:
+                continue
             name = type(live.pending).__name__
             live.by_call_s[name] = live.by_call_s.get(name, 0.0) + seconds * share / sum(rows)
             live.calls_done += 1
@@ -193,17 +200,15 @@ class Engine:
         elif self.executor.relieve(_pending(group[0])):
             self._run_group(group)
         else:
-            group[0].session.close()
+            _close(group[0])
             self._finish(group[0], error=error)
 
-    def _fail_alone(self, group: list[_Live], error: DanqingError, cause: Exception | None = None) -> None:
+    def _fail_alone(self, group: list[_Live], error: DanqingError) -> None:
         """Find out whose Call it was: each alone; the one that fails alone is told."""
         if len(group) > 1:
             for live in group:
                 self._run_group([live])
             return
-        if cause is not None:
-            error.__cause__ = cause
         self._throw(group[0], error)
 
     def _throw(self, live: _Live, error: DanqingError) -> None:
@@ -214,11 +219,15 @@ class Engine:
             self._finish(live, result=stop.value)
         except DanqingError as final:
             self._finish(live, error=final)
+        except Exception as bug:  # noqa: BLE001  as in _advance
+            self._finish(live, error=_as_worker_error(bug))
         else:
             self._take(live, call)
 
     def _advance(self, live: _Live, answer: Any) -> None:
         """Send an answer and go on to the next model Call, reporting on the way."""
+        if live.ended:
+            return
         try:
             call = live.session.send(answer)
         except StopIteration as stop:
@@ -226,9 +235,7 @@ class Engine:
         except DanqingError as error:
             self._finish(live, error=error)
         except Exception as error:  # noqa: BLE001  a bug in one pipeline must not take the other Sessions down
-            wrapped = WorkerError(f"{type(error).__name__}: {error}", next_step="see the worker's log")
-            wrapped.__cause__ = error
-            self._finish(live, error=wrapped)
+            self._finish(live, error=_as_worker_error(error))
         else:
             self._take(live, call)
 
@@ -251,7 +258,7 @@ class Engine:
         live.sink(
             Progressed(live.key, report.step, report.steps, report.fraction, report.pass_index, report.stage, eta_s)
         )
-        if report.denoised is not None and report.model is not None:
+        if report.denoised is not None and report.model is not None and not live.ended:
             self._preview(live, report)
 
     def _preview(self, live: _Live, report: Report) -> None:
@@ -262,13 +269,17 @@ class Engine:
             or not (decode or _due(report.step, self.options.preview_every))
         ):
             return
-        image = self.executor.preview(report.model, report.denoised, decode=decode)
+        try:
+            image = self.executor.preview(report.model, report.denoised, decode=decode)
+        except Exception:  # a preview is a courtesy; the picture goes on without it
+            logger.warning("no preview of %s", live.key, exc_info=True)
+            return
         if image is not None:
             live.sink(Previewed(live.key, report.step, image))
 
     def _finish(self, live: _Live, *, result: Any = None, error: DanqingError | None = None) -> None:
         self._live.pop(live.key, None)
-        live.pending = None
+        live.pending, live.ended = None, True
         total_s = self._clock() - live.submitted_at
         live.sink(Finished(live.key, result, error, total_s, dict(live.by_call_s)))
 
@@ -277,6 +288,20 @@ def _pending(live: _Live) -> ModelCall:
     if live.pending is None:
         raise WorkerError("a session without a pending call was scheduled", value=live.key)
     return live.pending
+
+
+def _close(live: _Live) -> None:
+    """Close a generator; a bug in its clean-up must not take the other Sessions down."""
+    try:
+        live.session.close()
+    except Exception:
+        logger.exception("the session %s did not close cleanly", live.key)
+
+
+def _as_worker_error(error: Exception) -> WorkerError:
+    wrapped = WorkerError(f"{type(error).__name__}: {error}", next_step="see the worker's log")
+    wrapped.__cause__ = error
+    return wrapped
 
 
 def _due(step: int, every: int) -> bool:

@@ -96,7 +96,10 @@ class TorchExecutor:
 
     def relieve(self, call: ModelCall) -> bool:
         """Make room after a single Call did not fit: offload, then tile. False when nothing more can be done."""
-        model = self._model(call.model)
+        try:
+            model = self._model(call.model)
+        except (torch.OutOfMemoryError, MemoryError):
+            return self.loader.drop_others(None)
         if self.loader.drop_others(model):
             return True
         return isinstance(call, (Decode, EncodeImage)) and model.tile()

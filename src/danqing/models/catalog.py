@@ -8,12 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+from pydantic import ValidationError
+
 from danqing.models.hashes import HashCache
 from danqing.spec.errors import BadFileError, NotFoundError, UnsupportedError
 from danqing.spec.model import ModelDefaults, ModelInfo, Prediction
 from danqing.spec.registry.families import BUILTIN_MODEL, FAMILIES
 
 BUILTIN_DIR = Path(__file__).parent / "builtin"
+BUILTIN_FAMILY = "danqing"
+# Found by looking at sheets of the built-in model: higher guidance burns its flat colours.
+BUILTIN_DEFAULTS = ModelDefaults(sampler="DPM++ 2M", schedule="karras", steps=20, guidance_scale=4.0, size_px=128)
 CHECKPOINT_DIR = "Stable-diffusion"
 _FAMILY_BY_CONTEXT_WIDTH = {768: "sd1", 1024: "sd2"}
 _PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v_prediction", "sample": "sample"}
@@ -93,12 +98,11 @@ def identify(folder: Path, hashes: HashCache | None = None) -> ModelInfo:
     vae = _config(folder / "vae" / "config.json")
     scheduler = _config(folder / "scheduler" / "scheduler_config.json")
     about = _config(folder / "danqing.json") if (folder / "danqing.json").exists() else {}
-    family = str(about.get("family") or _family(unet, folder))
-    native_px = next(info.native_px for info in FAMILIES if info.key == family)
+    builtin = BUILTIN_DIR in folder.parents
+    family = BUILTIN_FAMILY if builtin else str(about.get("family") or _family(unet, folder))
     prediction = _PREDICTIONS.get(str(scheduler.get("prediction_type", "epsilon")))
     if prediction is None:
         raise UnsupportedError("this prediction type is not known", value=scheduler.get("prediction_type"))
-    builtin = BUILTIN_DIR in folder.parents
     channels = int(vae.get("latent_channels", 4))
     return ModelInfo(
         name=folder.name if builtin else folder.relative_to(_root_of(folder)).as_posix(),
@@ -110,10 +114,24 @@ def identify(folder: Path, hashes: HashCache | None = None) -> ModelInfo:
         latent_channels=channels,
         latent_scale=2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1),
         unet_in_channels=int(unet.get("in_channels", channels)),
-        defaults=ModelDefaults.model_validate({"size_px": native_px, **about.get("defaults", {})}),
+        defaults=BUILTIN_DEFAULTS if builtin else _defaults(about, family, folder),
         description=str(about.get("description", "")),
         styles=tuple(str(style) for style in about.get("styles", [])),
     )
+
+
+def _defaults(about: dict[str, Any], family: str, folder: Path) -> ModelDefaults:
+    """What the model likes: what `danqing.json` says, or its family's native size."""
+    native_px = next((info.native_px for info in FAMILIES if info.key == family), None)
+    if native_px is None:
+        known = ", ".join(info.key for info in FAMILIES)
+        raise UnsupportedError(f"{folder.name} is of a family that is not known", value=family, allowed=known)
+    try:
+        return ModelDefaults.model_validate(
+            {"size_px": about.get("native_size_px", native_px), **about.get("defaults", {})}
+        )
+    except (ValidationError, TypeError) as error:
+        raise BadFileError(f"the defaults in danqing.json cannot be used: {error}", value=str(folder)) from error
 
 
 def _root_of(folder: Path) -> Path:

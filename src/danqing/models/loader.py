@@ -45,8 +45,8 @@ class Loader:
         self._trim()
         return self._loaded[key]
 
-    def drop_others(self, keep: sd.StableDiffusion) -> bool:
-        """Give up every model but one. False if there was none to give up."""
+    def drop_others(self, keep: sd.StableDiffusion | None) -> bool:
+        """Give up every model but one (or all, for None). False if there was none to give up."""
         others = [key for key, model in self._loaded.items() if model is not keep]
         for key in others:
             del self._loaded[key]
@@ -60,6 +60,8 @@ class Loader:
         vae_path = Path(self._info(vae).path) / "vae" if vae else None
         try:
             return sd.load(info, chosen, self.device, vae_path)
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise BadFileError(
                 f"the model {info.name} cannot be loaded: {error}",

@@ -14,7 +14,7 @@ from danqing.spec.model import ModelInfo
 
 
 class LatentRgb:
-    """rgb = latent · factors + bias, fitted by least squares on decoded pictures.
+    """rgb = latent · factors + bias in [−1, 1], fitted by least squares on decoded pictures.
 
     Args:
         factors: [channels, 3], or None until `fit` is called.
@@ -27,12 +27,13 @@ class LatentRgb:
 
     @classmethod
     def of(cls, info: ModelInfo) -> LatentRgb:
-        """The map that lies beside the model (`danqing.json`), or an empty one."""
+        """The map that lies beside the model (`danqing.json`, RGB in [0, 1]), or an empty one."""
         about = Path(info.path) / "danqing.json"
         if about.is_file():
             data = json.loads(about.read_text(encoding="utf-8"))
             if "latent_rgb_factors" in data:
-                return cls(torch.tensor(data["latent_rgb_factors"]), torch.tensor(data["latent_rgb_bias"]))
+                factors, bias = torch.tensor(data["latent_rgb_factors"]), torch.tensor(data["latent_rgb_bias"])
+                return cls(factors * 2.0, bias * 2.0 - 1.0)
         return cls()
 
     @property

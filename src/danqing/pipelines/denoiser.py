@@ -46,6 +46,7 @@ class Denoiser:
         extra: Further input channels of an inpainting UNet [1, c2, h, w].
         blend: How masked parts are kept.
         last_uncond: The unconditional estimate of the last answer, for CFG++.
+        furthest: The furthest step reached: Restart goes back up in σ, progress does not.
     """
 
     context: Context
@@ -56,6 +57,7 @@ class Denoiser:
     extra: Tensor | None = None
     blend: Blend | None = None
     last_uncond: Tensor | None = None
+    furthest: int = 0
 
     @property
     def steps(self) -> int:
@@ -81,8 +83,9 @@ class Denoiser:
         denoised = yield from self._guided(x, sigma, step, stage)
         if self.blend is not None:
             denoised = self.blend(denoised, sigma)
-        fraction = self.context.fraction(step + 1)
-        yield Report(step + 1, self.steps, fraction, self.pass_index, "denoise", stage.key, denoised)
+        self.furthest = max(self.furthest, step + 1)
+        fraction = self.context.fraction(self.furthest)
+        yield Report(self.furthest, self.steps, fraction, self.pass_index, "denoise", stage.key, denoised)
         return denoised
 
     def _guided(self, x: Tensor, sigma: float, step: int, stage: Stage) -> Generator[Any, Any, Tensor]:

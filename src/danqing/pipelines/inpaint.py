@@ -79,7 +79,7 @@ def _crop(mask: Image.Image, planned: MaskPlan, size: SizePx) -> BoxPx:
 
 
 def _mask_picture(context: Context, planned: MaskPlan) -> Image.Image:
-    mask = pixels.flatten(context.pictures.open(planned.mask)).convert("L")
+    mask = pixels.mask_of(context.pictures.open(planned.mask))
     if planned.inverted:
         mask = ImageOps.invert(mask)
     return pixels.blur(mask, planned.blur_px)
@@ -118,6 +118,8 @@ def repaint(context: Context, work: Repaint) -> Step[Image.Image]:
     if work.soft is None:
         painted = blend(painted, 0.0)
     picture = pixels.to_image((yield Decode(key, painted)))
+    if context.plan.init is not None and context.plan.init.colour_correction:
+        picture = pixels.match_colours(picture, work.image)
     shown = work.mask if work.soft is None else masks.changed_mask(latent, painted, work.mask, work.soft)
     return Image.composite(picture, work.image, shown)
 

@@ -123,6 +123,7 @@ def guidance_settings(planned: PassPlan) -> GuidanceSettings:
         pag_scale=guidance.pag_scale,
         skip_early=guidance.skip_early,
         s_min_uncond=guidance.s_min_uncond,
+        always_uncond=find_sampler(planned.sampling.sampler).cfg_pp,
     )
 
 

@@ -48,6 +48,13 @@ def flatten(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def mask_of(image: Image.Image) -> Image.Image:
+    """A picture read as a mask, "L": its opacity where it has transparent parts, as A1111 does, else its brightness."""
+    if "A" in image.getbands() and image.getchannel("A").getextrema() != (255, 255):
+        return image.getchannel("A")
+    return image.convert("L")
+
+
 def resize(image: Image.Image, size: SizePx, mode: ResizeMode) -> Image.Image:
     """A picture at `size`: stretched, cropped, or filled at the sides with its own blurred edges, as in A1111."""
     target = (size.width_px, size.height_px)

@@ -40,7 +40,8 @@ def _paint(context: Context) -> Step[Image.Image]:
     if isinstance(result, Tensor):
         yield Report(steps, steps, 1.0, last, "decode")
         result = pixels.to_image((yield Decode(context.key(plan.passes[-1].model), result)))
-    if plan.init is not None and plan.init.colour_correction:
+    # Inpainting and outpainting correct only what they paint.
+    if plan.kind == "img2img" and plan.init is not None and plan.init.colour_correction:
         result = pixels.match_colours(result, pixels.flatten(context.pictures.open(init_of(context).image)))
     return result
 

@@ -223,10 +223,11 @@ class _Planner:
     def _hires_pass(self, hires: Hires, base: PassPlan, words: Words) -> PassPlan:
         model = self.catalog.find(hires.model) if hires.model else self.model
         if hires.width_px is not None or hires.height_px is not None:
-            size, notes = sizes.asked_size(hires.width_px, hires.height_px, model, base.size)
+            size, notes = sizes.asked_size(hires.width_px, hires.height_px, model, self._base_result(base))
         else:
             scale = hires.scale or 1.0
-            wanted = (round(base.size.width_px * scale), round(base.size.height_px * scale))
+            before = self._base_result(base)
+            wanted = (round(before.width_px * scale), round(before.height_px * scale))
             size, notes = sizes.checked_size(*wanted).rounded(model.latent_scale), ()
         self.notes.extend(note for note in notes if note not in self.notes)
         own_sampler = hires.sampler is not None or hires.schedule is not None
@@ -255,6 +256,16 @@ class _Planner:
             exact_steps=True,
             upscaler=find_upscaler(hires.upscaler).key,
         )
+
+    def _base_result(self, base: PassPlan) -> SizePx:
+        """Size of the picture that the base pass hands on: inpainting pastes back, outpainting crops its canvas."""
+        request, picture = self.request, self.inputs.image_size
+        if picture is None:
+            return base.size
+        if isinstance(request, OutpaintRequest):
+            return sizes.extended_size(picture, request.margins)
+        keeps = isinstance(request, InpaintRequest) and (request.only_masked or _keeps_size(request))
+        return picture if keeps else base.size
 
     def _refiner(self, steps: int) -> RefinerPlan | None:
         refiner = self.request.refiner
@@ -293,7 +304,7 @@ class _Planner:
             fill=request.fill,
             only_masked=request.only_masked,
             padding_px=request.padding_px,
-            keep_size=request.width_px is None and request.height_px is None,
+            keep_size=_keeps_size(request),
             soft=request.soft,
         )
 
@@ -302,6 +313,10 @@ class _Planner:
         if not isinstance(request, OutpaintRequest):
             return None
         return OutpaintPlan(margins=request.margins, feather_px=request.feather_px, fill=request.fill)
+
+
+def _keeps_size(request: InpaintRequest) -> bool:
+    return request.width_px is None and request.height_px is None
 
 
 def _ref(info: ModelInfo) -> ModelRef:

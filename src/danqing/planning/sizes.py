@@ -85,6 +85,16 @@ def outpaint_size(picture: SizePx, margins: Margins, model: ModelInfo) -> SizePx
             next_step="say how many pixels to add, for example left=64",
         )
     step = model.latent_scale
-    width = picture.width_px + margins.left_px + margins.right_px
-    height = picture.height_px + margins.top_px + margins.bottom_px
-    return checked_size(math.ceil(width / step) * step, math.ceil(height / step) * step)
+    grown = extended_size(picture, margins)
+    return checked_size(math.ceil(grown.width_px / step) * step, math.ceil(grown.height_px / step) * step)
+
+
+def extended_size(picture: SizePx, margins: Margins) -> SizePx:
+    """The picture with its margins.
+
+    Raises:
+        InvalidRequestError: It is too large.
+    """
+    return checked_size(
+        picture.width_px + margins.left_px + margins.right_px, picture.height_px + margins.top_px + margins.bottom_px
+    )

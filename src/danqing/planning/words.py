@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
+from danqing.prompt.dynamic import WildcardSource, expand
 from danqing.prompt.midjourney import expand_midjourney
 from danqing.prompt.midjourney_flags import size_for_aspect
 from danqing.prompt.networks import parse_networks
-from danqing.spec.errors import NotFoundError
+from danqing.prompt.styles import Style, apply_styles
 from danqing.spec.request import Request
 
 
-class PromptLibrary(Protocol):
-    """Styles and wildcards, wherever they are kept."""
+@dataclass(frozen=True)
+class PromptLibrary:
+    """Styles and wildcards, wherever they are kept.
 
-    def apply_styles(self, prompt: str, negative_prompt: str, names: tuple[str, ...]) -> tuple[str, str]:
-        """Prompt and negative prompt with styles applied in order.
+    Attributes:
+        styles: By name.
+        wildcards: What `__name__` draws from; literal text without it.
+    """
 
-        Raises:
-            NotFoundError: There is no such style.
-        """
-        ...
-
-    def expand(self, text: str, seed: int) -> str:
-        """The text with its wildcards and dynamic parts drawn from `seed`."""
-        ...
+    styles: Mapping[str, Style] = field(default_factory=dict[str, Style])
+    wildcards: WildcardSource | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,7 @@ def words_of(request: Request, seed: int, library: PromptLibrary | None) -> list
 
     Raises:
         NotFoundError: A style is not there.
+        InvalidRequestError: A wildcard is not there.
         PromptSyntaxError: A Midjourney flag or a dynamic prompt is malformed.
     """
     starts = (
@@ -76,18 +75,10 @@ def _counted(starts: list[Words], request: Request) -> list[Words]:
 
 
 def _finished(words: Words, request: Request, seed: int, library: PromptLibrary | None) -> Words:
-    prompt, negative = words.prompt, words.negative_prompt
-    if library is not None:
-        prompt, negative = library.apply_styles(prompt, negative, request.styles)
-        prompt, negative = library.expand(prompt, seed), library.expand(negative, seed)
-    elif request.styles:
-        raise NotFoundError(
-            "there is no such style",
-            field="styles",
-            value=request.styles[0],
-            allowed="the names in styles.csv",
-            next_step="add the style to styles.csv, or leave it out",
-        )
+    known = library or PromptLibrary()
+    prompt, negative = apply_styles(words.prompt, words.negative_prompt, request.styles, known.styles)
+    if request.syntax == "a1111":
+        prompt, negative = (expand(text, seed, known.wildcards) for text in (prompt, negative))
     _, networks = parse_networks(prompt)
     ignored = tuple(f"{tag.kind}:{tag.name} was left out: this version loads no such files" for tag in networks)
     return replace(words, prompt=prompt, negative_prompt=negative, notes=words.notes + ignored)

@@ -22,7 +22,7 @@ brackets, depends on the interpreter's hash seed. Here the group always wins.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
@@ -34,7 +34,7 @@ NETWORK = re.compile(r"<(\w+):([^>]+)>")
 """A network tag: kind and arguments."""
 
 AND = re.compile(r"\bAND\b")
-BREAK = re.compile(r"\s*\bBREAK\b\s*")
+_BREAK = re.compile(r"\bBREAK\b")
 PART_WEIGHT = re.compile(r"(?<!\s)\s*:\s*([-+]?(?:\d+\.?|\d*\.\d+))\s*\Z")
 """The weight at the end of one part of an AND prompt."""
 
@@ -156,7 +156,7 @@ def parse(text: str) -> Prompt:
     >>> parse("a AND (b:1.3) :0.5").parts[1]
     Part(nodes=(Text(text=' '), Round(body=(Text(text='b'),), tail=(Text(text='1.3'),))), weight=' :0.5')
     """
-    spans = [found.span() for found in NETWORK.finditer(text)]
+    spans = [found.span() for found in find_networks(text)]
     parts: list[Part] = []
     start = 0
     for found in AND.finditer(text):
@@ -165,6 +165,24 @@ def parse(text: str) -> Prompt:
             start = found.end()
     parts.append(_part(text[start:]))
     return Prompt(tuple(parts))
+
+
+def find_networks(text: str) -> Iterator[re.Match[str]]:
+    """The network tags of a text, in order; in linear time however many tags are never closed."""
+    return NETWORK.finditer(text, 0, text.rfind(">") + 1)
+
+
+def find_breaks(text: str) -> Iterator[tuple[int, int]]:
+    """Start and end of every BREAK with the whitespace around it, in linear time."""
+    reached = 0
+    for found in _BREAK.finditer(text):
+        start = reached + len(text[reached : found.start()].rstrip())
+        reached = (
+            len(text) - len(text[found.end() :].lstrip())
+            if text[found.end() : found.end() + 1].isspace()
+            else found.end()
+        )
+        yield start, reached
 
 
 def parse_nodes(text: str, *, tags: bool = True) -> tuple[Node, ...]:
@@ -189,7 +207,7 @@ def _part(text: str) -> Part:
 def _tokens(text: str, *, tags: bool) -> list[_Token]:
     tokens: list[_Token] = []
     position = 0
-    for found in NETWORK.finditer(text) if tags else ():
+    for found in find_networks(text) if tags else ():
         _tokens_without_tags(text[position : found.start()], tokens, breaks=tags)
         tokens.append(Network(found[1], found[2]))
         position = found.end()
@@ -214,11 +232,11 @@ def _tokens_without_tags(text: str, tokens: list[_Token], *, breaks: bool) -> No
 
 def _add_text(text: str, tokens: list[_Token], *, breaks: bool) -> None:
     position = 0
-    for found in BREAK.finditer(text) if breaks else ():
-        if found.start() > position:
-            tokens.append(Text(text[position : found.start()]))
-        tokens.append(Break(found[0]))
-        position = found.end()
+    for start, end in find_breaks(text) if breaks else ():
+        if start > position:
+            tokens.append(Text(text[position:start]))
+        tokens.append(Break(text[start:end]))
+        position = end
     if position < len(text):
         tokens.append(Text(text[position:]))
 

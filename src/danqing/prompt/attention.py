@@ -11,7 +11,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from danqing.prompt.ast import BREAK
+import numpy as np
+
+from danqing.prompt.ast import find_breaks
 from danqing.spec.errors import PromptSyntaxError
 
 ROUND_FACTOR: Final = 1.1
@@ -30,31 +32,36 @@ class _Scan:
 
     def __init__(self) -> None:
         self.texts: list[str] = []
-        self.weights: list[float] = []
+        self._weights = np.ones(64)
         self.opened: dict[str, list[int]] = {"(": [], "[": []}
 
     def add(self, text: str, weight: float = 1.0) -> None:
+        if len(self.texts) == len(self._weights):
+            self._weights = np.concatenate((self._weights, np.ones(len(self._weights))))
+        self._weights[len(self.texts)] = weight
         self.texts.append(text)
-        self.weights.append(weight)
 
     def add_text(self, text: str) -> None:
-        for index, part in enumerate(BREAK.split(text)):
-            if index:
-                self.add(BREAK_TEXT, BREAK_WEIGHT)
-            self.add(part)
+        position = 0
+        for start, end in find_breaks(text):
+            self.add(text[position:start])
+            self.add(BREAK_TEXT, BREAK_WEIGHT)
+            position = end
+        self.add(text[position:])
 
     def close(self, opener: str, factor: float) -> None:
         self.multiply_from(self.opened[opener].pop(), factor)
 
     def multiply_from(self, start: int, factor: float) -> None:
-        for index in range(start, len(self.weights)):
-            self.weights[index] *= factor
+        # A weight may overflow to infinity; A1111's does too.
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._weights[start : len(self.texts)] *= factor
 
     def finish(self) -> list[tuple[str, float]]:
         for opener, factor in (("(", ROUND_FACTOR), ("[", SQUARE_FACTOR)):
             for start in self.opened[opener]:
                 self.multiply_from(start, factor)
-        return _merged(self.texts, self.weights)
+        return _merged(self.texts, self._weights[: len(self.texts)].tolist())
 
 
 def weighted_texts(text: str) -> list[tuple[str, float]]:

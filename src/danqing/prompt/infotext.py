@@ -94,7 +94,7 @@ def _fields(request: Request) -> dict[str, str]:
     if request.seed_resize is not None:
         fields["Seed resize from"] = str(request.seed_resize)
     hires = request.hires
-    if hires is not None and (hires.width_px or hires.height_px):
+    if hires is not None and (hires.width_px or hires.height_px or hires.scale is None):
         fields["Hires resize"] = f"{hires.width_px or 0}x{hires.height_px or 0}"
     if getattr(request, "soft", None) is not None:
         fields["Soft inpainting enabled"] = "True"

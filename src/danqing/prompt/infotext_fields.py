@@ -1,6 +1,6 @@
 """The keys of an infotext and the Request fields they stand for.
 
-Keys are A1111's own where it or one of its well-known extensions has one; other readers ignore the rest, which are ours.
+Keys are A1111's own where it or one of its well-known extensions has one; other readers ignore the rest, our own.
 """
 
 from __future__ import annotations

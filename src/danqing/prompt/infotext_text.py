@@ -42,8 +42,8 @@ def quote(value: str) -> str:
     >>> quote("a, b"), quote("Euler a")
     ('"a, b"', 'Euler a')
     """
-    plain = value and value == value.strip() and not any(char in value for char in ',:\n\r"') and value[0] != "{"
-    return value if plain else json.dumps(value, ensure_ascii=False)
+    plain = value and value == value.strip() and value.isprintable() and not any(char in value for char in ',:"')
+    return value if plain and value[0] not in "{[" else json.dumps(value, ensure_ascii=False)
 
 
 def format_text(infotext: Infotext) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from danqing.prompt.ast import NETWORK
+from danqing.prompt.ast import find_networks
 from danqing.spec.errors import PromptSyntaxError
 
 _POSITIONS = {"te": 1, "unet": 2, "dyn": 3}
@@ -107,7 +107,11 @@ def parse_networks(prompt: str) -> tuple[str, list[NetworkTag]]:
     ('a cat', [NetworkTag(kind='lora', positional=('ink', '0.8'), named={'unet': '0.5'}, position=5)])
     """
     tags: list[NetworkTag] = []
-    for found in NETWORK.finditer(prompt):
+    kept: list[str] = []
+    position = 0
+    for found in find_networks(prompt):
+        kept.append(prompt[position : found.start()])
+        position = found.end()
         positional: list[str] = []
         named: dict[str, str] = {}
         for argument in found[2].split(":"):
@@ -117,4 +121,4 @@ def parse_networks(prompt: str) -> tuple[str, list[NetworkTag]]:
             else:
                 positional.append(argument)
         tags.append(NetworkTag(found[1], tuple(positional), named, found.start()))
-    return NETWORK.sub("", prompt), tags
+    return "".join((*kept, prompt[position:])), tags

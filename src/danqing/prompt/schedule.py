@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from danqing.prompt.ast import WHEN, Alternate, Escape, Node, Round, Scheduled, Square, Stray, parse_nodes
 from danqing.prompt.printer import to_text
@@ -85,7 +86,8 @@ def schedules(
             changes.update(range(1, clock.steps + 1))
         elif isinstance(node, Scheduled) and (step := clock.step_of(node.when)) >= 1:
             changes.add(step)
-    return [(step, _text_at(nodes, step, clock)) for step in sorted(changes)]
+    pieces = _compiled(nodes, clock)
+    return [(step, _text_at(pieces, step)) for step in sorted(changes)]
 
 
 def text_at_step(schedule: Sequence[tuple[int, str]], step: int) -> str:
@@ -130,21 +132,42 @@ def _readable(nodes: Sequence[Node]) -> bool:
     return not bar and not any(isinstance(node, Escape) and len(node.text) == 1 for node in _walk(nodes))
 
 
-def _text_at(nodes: Sequence[Node], step: int, clock: _Clock) -> str:
-    pieces: list[str] = []
+@dataclass(frozen=True, slots=True)
+class _Switch:
+    """Text that changes: the choice at a step is `choices[step - 1]`, around again where they run out."""
+
+    choices: tuple[tuple[_Piece, ...], ...]
+    last_step: int | None = None
+
+    def at(self, step: int) -> tuple[_Piece, ...]:
+        if self.last_step is not None:
+            return self.choices[0 if step <= self.last_step else 1]
+        return self.choices[(step - 1) % len(self.choices)]
+
+
+_Piece: TypeAlias = str | _Switch
+
+
+def _compiled(nodes: Sequence[Node], clock: _Clock) -> tuple[_Piece, ...]:
+    """The nodes as runs of text and switches, for a text each step costs little."""
+    pieces: list[_Piece] = []
     for node in nodes:
         match node:
             case Scheduled(before, after, when):
-                chosen = (before or ()) if step <= clock.step_of(when) else after
-                pieces.append(_text_at(chosen, step, clock))
+                choices = (_compiled(before or (), clock), _compiled(after, clock))
+                pieces.append(_Switch(choices, clock.step_of(when)))
             case Alternate(options):
-                pieces.append(_text_at(options[(step - 1) % len(options)], step, clock))
+                pieces.append(_Switch(tuple(_compiled(option, clock) for option in options)))
             case Round(body, None):
-                pieces.append(f"({_text_at(body, step, clock)})")
+                pieces += ["(", *_compiled(body, clock), ")"]
             case Round(body, tail):
-                pieces.append(f"({_text_at(body, step, clock)}:{_text_at(tail or (), step, clock)})")
+                pieces += ["(", *_compiled(body, clock), ":", *_compiled(tail or (), clock), ")"]
             case Square(body):
-                pieces.append(f"[{_text_at(body, step, clock)}]")
+                pieces += ["[", *_compiled(body, clock), "]"]
             case _:
                 pieces.append(to_text((node,)))
-    return "".join(pieces)
+    return tuple(pieces)
+
+
+def _text_at(pieces: Sequence[_Piece], step: int) -> str:
+    return "".join(piece if isinstance(piece, str) else _text_at(piece.at(step), step) for piece in pieces)

@@ -149,12 +149,11 @@ def _without(style_text: str, prompt: str) -> str | None:
     squeezed, style_text = _SPACES.sub(" ", prompt.strip()), _SPACES.sub(" ", style_text.strip())
     if not style_text:
         return prompt
-    before, placeholder, after = style_text.partition(PLACEHOLDER)
+    before, placeholder, _ = style_text.partition(PLACEHOLDER)
     if placeholder:
-        if not (squeezed.startswith(before) and len(squeezed) >= len(before) + len(after)):
-            return None
-        length = (len(squeezed) - len(style_text.replace(PLACEHOLDER, ""))) // style_text.count(PLACEHOLDER)
-        rest = squeezed[len(before) : len(before) + max(length, 0)]
+        fixed = len(style_text.replace(PLACEHOLDER, ""))
+        length = max(len(squeezed) - fixed, 0) // style_text.count(PLACEHOLDER)
+        rest = squeezed[len(before) : len(before) + length]
     else:
         rest = squeezed.removesuffix(style_text).removesuffix(", ")
     return rest if merge(style_text, rest) == squeezed else None

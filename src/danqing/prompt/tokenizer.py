@@ -54,7 +54,8 @@ class ClipTokenizer:
         written = self._tokenizer.id_to_token(token_id)
         if written is None:
             return ""
-        return self._tokenizer.decode([token_id], skip_special_tokens=False).strip() or written
+        text = self._tokenizer.decode([token_id], skip_special_tokens=False)
+        return text.removesuffix("</w>").strip() or written
 
     def _id_of(self, token: str) -> int:
         found = self._tokenizer.token_to_id(token)
@@ -102,7 +103,11 @@ def _load(folder: Path) -> Tokenizer:
     whole, vocab, merges = folder / "tokenizer.json", folder / "vocab.json", folder / "merges.txt"
     try:
         if whole.is_file():
-            return Tokenizer.from_str(_read(whole))
+            tokenizer = Tokenizer.from_str(_read(whole))
+            # transformers saves what it was last asked to do; chunks are cut and padded by `danqing.prompt.chunks`.
+            tokenizer.no_padding()
+            tokenizer.no_truncation()
+            return tokenizer
         if vocab.is_file() and merges.is_file():
             return _from_bpe(json.loads(_read(vocab)), _read(merges))
     # The library raises bare Exception for every kind of damage.

@@ -154,7 +154,7 @@ def _adaptive(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: NoiseSource, o
         then = min(last, now + control.h)
         target, spread = _lowered(now, then, last, eta)
         eps = yield from _noise_estimate(denoise, x, now)
-        if order == 2:
+        if order <= 2:
             low = _first(x, eps, (now, target))
             high = yield from _second(denoise, x, eps, (now, target))
         else:

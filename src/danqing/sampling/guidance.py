@@ -25,6 +25,7 @@ class GuidanceSettings:
         skip_early: Share of the steps at the start that go without the negative prompt.
         s_min_uncond: Below this level every other step goes without the negative prompt ("NGMS"); 0 is off.
         every_step: With NGMS, whether every step rather than every other goes without.
+        always_uncond: Whether every call needs the negative prompt, as CFG++ samplers do.
     """
 
     scale: float = 7.0
@@ -37,22 +38,29 @@ class GuidanceSettings:
     skip_early: float = 0.0
     s_min_uncond: float = 0.0
     every_step: bool = False
+    always_uncond: bool = False
 
 
-def needs_uncond(settings: GuidanceSettings, sigma: float, step: int, steps: int) -> bool:
-    """Whether this call needs the negative prompt's answer; without it the scale is 1.
+def needs_uncond(
+    settings: GuidanceSettings, sigma: float, step: int, steps: int, weights: Sequence[float] = (1.0,)
+) -> bool:
+    """Whether this call needs the negative prompt's answer; without it use `combine_alone`.
 
     Args:
         settings: How the run is guided.
         sigma: The call's level.
         step: Number of the call, from 0.
         steps: Calls of the whole run.
+        weights: The parts' weights.
     """
-    if settings.scale == 1.0:
-        return False
+    if settings.always_uncond:
+        return True
+    if math.isclose(settings.scale * sum(weights), 1.0):
+        # the negative prompt's answer cancels out of the combination
+        return len(weights) != 1
     if not settings.sigma_end < sigma <= settings.sigma_start:
         return False
-    if steps > 0 and step / steps < settings.skip_early:
+    if settings.skip_early > 0 and step <= settings.skip_early * steps:
         return False
     below = settings.s_min_uncond > 0 and sigma < settings.s_min_uncond
     return not (below and (settings.every_step or step % 2 == 1))

@@ -52,8 +52,8 @@ class PhiloxGenerator:
     Args:
         seed: 64-bit seed.
 
-    >>> [round(float(v), 8) for v in PhiloxGenerator(0).normal((4,))]
-    [-0.92466259, -0.42534414, -2.64384556, 0.14518388]
+    >>> [round(float(v), 5) for v in PhiloxGenerator(0).normal((4,))]
+    [-0.92466, -0.42534, -2.64385, 0.14518]
     """
 
     def __init__(self, seed: int) -> None:

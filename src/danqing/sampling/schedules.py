@@ -221,6 +221,14 @@ def sigmas(
     out = torch.as_tensor(values, dtype=torch.float32)
     if len(out) == count:
         out = torch.cat([out, out.new_zeros(1)])
+    if not bool((out[1:] < out[:-1]).all()):
+        raise InvalidRequestError(
+            "two steps of this schedule would have the same noise level",
+            field="steps",
+            value=steps,
+            allowed="levels that fall from step to step",
+            next_step="take fewer steps, a smaller rho or a wider range of sigma",
+        )
     return torch.cat([out[:-2], out[-1:]]) if count > steps else out
 
 
@@ -280,6 +288,6 @@ def steps_for_strength(steps: int, strength: float, *, exact: bool = False) -> S
         raise InvalidRequestError("the strength is out of range", field="strength", value=strength, allowed="0 to 1")
     bounded = min(strength, 0.999)
     if exact and strength > 0:
-        total = min(int(steps / bounded), MAX_STEPS)
+        total = int(min(steps / bounded, MAX_STEPS))
         return StepPlan(total, max(total - steps, 0))
     return StepPlan(steps, steps - int(bounded * steps) - 1)

@@ -74,11 +74,11 @@ class SigmaTable:
             ValueError: If ᾱ is not strictly descending within (0, 1].
         """
         alphas = torch.as_tensor(alphas_cumprod, dtype=torch.float32).clone()
-        if float(alphas[-1]) < ZERO_SNR_ALPHA:
+        shaped = alphas.ndim == 1 and len(alphas) > 1
+        if shaped and 0 <= float(alphas[-1]) < ZERO_SNR_ALPHA:
             alphas[-1] = ZERO_SNR_ALPHA
         sigmas = ((1 - alphas) / alphas) ** 0.5
-        ascending = bool((sigmas[1:] > sigmas[:-1]).all())
-        if alphas.ndim != 1 or len(alphas) < 2 or not ascending or not float(sigmas[0]) > 0:
+        if not shaped or not bool((sigmas[1:] > sigmas[:-1]).all()) or not float(sigmas[0]) > 0:
             raise ValueError("alphas_cumprod must be one-dimensional and fall strictly inside 0 to 1")
         return cls(tuple(cast(list[float], sigmas.double().tolist())))
 
@@ -92,9 +92,13 @@ class SigmaTable:
         alphas = torch.cumprod(1.0 - betas, dim=0)
         return cls.from_alphas_cumprod(rescale_zero_snr(alphas) if zero_snr else alphas)
 
-    @cached_property
+    @property
     def sigmas(self) -> NDArray[np.float64]:
         """Levels in ascending order [T]."""
+        return self._levels
+
+    @cached_property
+    def _levels(self) -> NDArray[np.float64]:
         return np.asarray(self.values, dtype=np.float64)
 
     @cached_property
@@ -185,9 +189,13 @@ class FlowTable:
     steps: int = TRAINED_STEPS
     flow: bool = True
 
-    @cached_property
+    @property
     def sigmas(self) -> NDArray[np.float64]:
         """Levels in ascending order [T]."""
+        return self._levels
+
+    @cached_property
+    def _levels(self) -> NDArray[np.float64]:
         return np.asarray([shifted((i + 1) / self.steps, self.shift) for i in range(self.steps)])
 
     @property

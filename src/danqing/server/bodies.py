@@ -180,7 +180,7 @@ async def read_paint_request(request: HttpRequest, studio: StudioDep) -> Request
                 error.field = field
                 raise
             data[field] = f"sha256:{upload.sha256}"
-    return validated(cast("TypeAdapter[Request]", REQUEST), data)
+    return validated(REQUEST, data)
 
 
 async def read_multipart_file(request: HttpRequest) -> tuple[bytes, str]:

@@ -32,6 +32,13 @@ _SECURITY_HEADERS = {
 }
 # Responses of the API are data: were one opened as a page, it may load and run nothing.
 _API_CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; frame-ancestors 'none'; sandbox"
+# Gradio's pages carry inline scripts and compile templates; nothing may come from, or go to, another machine.
+_PAGE_CSP = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; "
+    "connect-src 'self' data: blob:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; "
+    "form-action 'self'; frame-ancestors 'self'"
+)
 
 
 @dataclass(frozen=True)
@@ -88,8 +95,8 @@ class SecurityHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in _SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
-                if scope["path"].startswith("/api/"):
-                    headers.setdefault("Content-Security-Policy", _API_CSP)
+                policy = _API_CSP if scope["path"].startswith("/api/") else _PAGE_CSP
+                headers.setdefault("Content-Security-Policy", policy)
             await send(message)
 
         await self.app(scope, receive, with_headers)

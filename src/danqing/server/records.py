@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
 from pydantic import Field
@@ -17,7 +17,7 @@ router = APIRouter(tags=["records"])
 _IMMUTABLE = "private, max-age=31536000, immutable"
 _SUFFIXES = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 _MAGIC = ((b"\x89PNG", "image/png"), (b"\xff\xd8", "image/jpeg"), (b"RIFF", "image/webp"))
-_PICTURE_ANSWERS = {
+_PICTURE_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The picture",
         "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in _SUFFIXES},
@@ -40,7 +40,8 @@ class RecordQuery(Data):
 @router.get("/records")
 def list_records(studio: StudioDep, query: Annotated[RecordQuery, Query()]) -> RecordList:
     """Records, newest first, a page at a time."""
-    found = studio.records(**{**query.model_dump(), "limit": query.limit + 1})
+    more: dict[str, Any] = query.model_dump() | {"limit": query.limit + 1}
+    found = studio.records(**more)
     page = found[: query.limit]
     return RecordList(records=page, next=page[-1].id if len(found) > query.limit else None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,8 @@ class Database:
         try:
             parsed = make_url(url) if url else URL.create("sqlite", database=str(path))
             self.is_sqlite = parsed.get_backend_name() == "sqlite"
-            if self.is_sqlite and parsed.database:
-                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            if self.is_sqlite:
+                _file_of(parsed).parent.mkdir(parents=True, exist_ok=True)
             self.engine = _make_engine(parsed, is_sqlite=self.is_sqlite)
         except (ArgumentError, ModuleNotFoundError) as error:
             raise InvalidRequestError(
@@ -49,13 +49,13 @@ class Database:
         self._write_lock = threading.Lock()
 
     @contextmanager
-    def read(self) -> Iterator[Session]:
+    def read(self) -> Generator[Session]:
         """A transaction that changes nothing."""
         with self._explained(), Session(self.engine) as session:
             yield session
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
+    def write(self) -> Generator[Session]:
         """A transaction that is on the disk when the block is left, or not at all when it raises.
 
         The lock spares the threads of this process SQLite's unfair waiting; other processes wait in SQLite.
@@ -91,9 +91,9 @@ class Database:
             return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
     def _upgrade(self, connection: Connection) -> None:
-        from alembic import command  # noqa: PLC0415 - a third of a second that only a migration pays for
-        from alembic.config import Config  # noqa: PLC0415
-        from alembic.util import CommandError  # noqa: PLC0415
+        from alembic import command
+        from alembic.config import Config
+        from alembic.util import CommandError
 
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
@@ -110,7 +110,7 @@ class Database:
             ) from error
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explained(self) -> Generator[None]:
         """Turn the database's own errors into ours."""
         try:
             yield
@@ -129,6 +129,12 @@ class Database:
             ) from error
         except SQLAlchemyError as error:
             raise DanqingError(f"the database does not answer: {error}", value=self.place) from error
+
+
+def _file_of(url: URL) -> Path:
+    if url.database in (None, "", ":memory:"):
+        raise ArgumentError("a SQLite database must be a file, or the jobs would not be durable")
+    return Path(url.database)
 
 
 def _make_engine(url: URL, *, is_sqlite: bool) -> Engine:

@@ -103,9 +103,10 @@ def _without_password(place: str) -> str:
 
 
 def _device(studio: Studio, problems: list[str]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "danqing.workers.main", "--probe"]
-    if studio.settings.device != "auto":
-        command += ["--device", studio.settings.devices[0]]
+    settings = studio.settings
+    command = [sys.executable, "-m", "danqing.workers.main", "--probe", "--data", str(settings.data_dir)]
+    command += ["--models", str(settings.models_path), "--precision", settings.precision]
+    command += ["--device", settings.devices[0]]
     try:
         done = subprocess.run(  # noqa: S603 - our own module, no shell
             command, capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL
@@ -113,7 +114,8 @@ def _device(studio: Studio, problems: list[str]) -> dict[str, Any]:
         lines = done.stdout.strip().splitlines()
         if done.returncode == 0 and lines:
             facts: dict[str, Any] = json.loads(lines[-1])
-            return facts
+            facts.pop("type", None)
+            return {"ok": True, **facts}
         why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
     except (OSError, subprocess.TimeoutExpired, json.JSONDecodeError) as error:
         why = str(error)

@@ -1,4 +1,4 @@
-"""From a Request with references to Plans with hashes, and back from a Plan to the Request that would ask for it."""
+"""From a Request that names Records to one that names pictures by their hash, all of them present."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from PIL import Image
 from danqing.spec.base import MAX_SIDE_PX, MIN_SIDE_PX
 from danqing.spec.errors import InvalidRequestError, NotFoundError
 from danqing.spec.geometry import SizePx
-from danqing.spec.plan import PassPlan, Plan
-from danqing.spec.request import InpaintRequest, Request, Txt2ImgRequest, parse_request
+from danqing.spec.request import InpaintRequest, Request, Txt2ImgRequest
 from danqing.store.base import Store
 from danqing.store.blobs import BlobStore
 
@@ -85,94 +84,3 @@ def _size(sha256: str, field: str, store: Store, blobs: BlobStore) -> SizePx:
             next_step="resize the picture and upload it again",
         )
     return SizePx(width_px=width_px, height_px=height_px)
-
-
-def request_of_plan(plan: Plan) -> Request:
-    """The Request that asks for exactly the picture of this Plan.
-
-    Raises:
-        InvalidRequestError: The Plan holds what no Request can ask for.
-    """
-    base = plan.base
-    data: dict[str, Any] = {
-        "kind": plan.kind,
-        "prompt": base.text.prompt,
-        "negative_prompt": base.text.negative_prompt,
-        "emphasis": base.text.emphasis,
-        "clip_skip": base.text.clip_skip,
-        "model": base.model.name,
-        "vae": plan.vae.name if plan.vae else None,
-        "width_px": base.size.width_px,
-        "height_px": base.size.height_px,
-        "seed": plan.seeds.seed,
-        "seed_resize": plan.seeds.resize_from,
-        "noise": plan.seeds.source,
-        "eta_noise_seed_delta": plan.seeds.eta_noise_seed_delta,
-        "sampling": base.sampling.model_dump(),
-        "guidance": {**base.guidance.model_dump(), "scale": base.guidance_scale},
-        "precision": plan.precision,
-        "output": plan.output,
-        "parent": plan.parent,
-    }
-    if plan.seeds.variation_strength > 0:
-        data["variation"] = {"seed": plan.seeds.variation_seed, "strength": plan.seeds.variation_strength}
-    if base.refiner is not None:
-        switch_at = base.refiner.switch_step / base.sampling.steps
-        data["refiner"] = {"model": base.refiner.model.name, "switch_at": min(1.0, switch_at)}
-    hires = next((part for part in plan.passes if part.kind == "hires"), None)
-    if hires is not None:
-        data["hires"] = _hires(hires)
-    data.update(_init(plan))
-    return parse_request(data)
-
-
-def _hires(part: PassPlan) -> dict[str, Any]:
-    return {
-        "scale": None,
-        "width_px": part.size.width_px,
-        "height_px": part.size.height_px,
-        **({"upscaler": part.upscaler} if part.upscaler else {}),
-        **({"strength": part.strength} if part.strength is not None else {}),
-        "steps": part.sampling.steps,
-        "prompt": part.text.prompt,
-        "negative_prompt": part.text.negative_prompt,
-        "sampler": part.sampling.sampler,
-        "schedule": part.sampling.schedule,
-        "guidance_scale": part.guidance_scale,
-        "model": part.model.name,
-    }
-
-
-def _init(plan: Plan) -> dict[str, Any]:
-    data: dict[str, Any] = {}
-    if plan.init is not None:
-        data |= {
-            "image": f"sha256:{plan.init.image}",
-            "resize_mode": plan.init.resize_mode,
-            "exact_steps": plan.base.exact_steps,
-            "initial_noise_multiplier": plan.init.initial_noise_multiplier,
-            "colour_correction": plan.init.colour_correction,
-        }
-        if plan.base.strength is not None:
-            data["strength"] = plan.base.strength
-    if plan.mask is not None and plan.kind == "inpaint":
-        mask = plan.mask
-        data |= {
-            "mask": f"sha256:{mask.mask}",
-            "mask_blur_px": mask.blur_px,
-            "mask_inverted": mask.inverted,
-            "fill": mask.fill,
-            "only_masked": mask.only_masked,
-            "padding_px": mask.padding_px,
-            "soft": mask.soft,
-        }
-    if plan.outpaint is not None:
-        data |= {
-            "margins": plan.outpaint.margins,
-            "fill": plan.outpaint.fill,
-            "feather_px": plan.outpaint.feather_px,
-        }
-        data.pop("width_px")
-        data.pop("height_px")
-        data |= {"width_px": None, "height_px": None}
-    return data

@@ -9,7 +9,6 @@ from danqing.spec.model import ModelRef
 from danqing.spec.plan import Plan
 from danqing.spec.request import Request
 from danqing.store.blobs import BlobStore
-from danqing.studio.intake import request_of_plan
 
 if TYPE_CHECKING:
     from danqing.models.catalog import Catalog
@@ -21,19 +20,26 @@ def request_of_picture(data: bytes) -> Request:
     Raises:
         BadFileError: It holds neither.
     """
-    from danqing.prompt.infotext import request_from_infotext  # noqa: PLC0415 - only when a picture is dropped in
-    from danqing.store.metadata import read_metadata  # noqa: PLC0415
+    from danqing.prompt.infotext import request_from_infotext
+    from danqing.store.metadata import read_metadata
 
     found = read_metadata(data)
     if found.plan is not None:
         return request_of_plan(found.plan)
     if found.infotext:
-        return request_from_infotext(found.infotext)
+        return request_from_infotext(found.infotext).request
     raise BadFileError(
         "this picture does not say how it was painted",
         allowed="a picture from Danqing or A1111 whose metadata was kept",
         next_step="use it as an init picture instead; pictures lose their metadata in chat apps and screenshots",
     )
+
+
+def request_of_plan(plan: Plan) -> Request:
+    """The Request that asks for the picture of a Plan, with every number given."""
+    from danqing.prompt.infotext_plan import request_of_plan as request_of
+
+    return request_of(plan)
 
 
 def check_reproducible(plan: Plan, catalog: Catalog, blobs: BlobStore) -> None:

@@ -6,10 +6,12 @@ import logging
 import threading
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import get_args
 
 from danqing.spec.errors import ConflictError, DanqingError, WorkerError
-from danqing.spec.events import Event, PreviewEvent, ProgressEvent, RecordEvent, StateEvent
+from danqing.spec.events import PreviewEvent, ProgressEvent, RecordEvent, StateEvent
 from danqing.spec.record import Job, Record
+from danqing.spec.request import Precision
 from danqing.store.base import MAX_ATTEMPTS, Store, poisoned
 from danqing.store.blobs import BlobStore
 from danqing.store.ids import new_id
@@ -19,6 +21,7 @@ from danqing.studio.events import Channel, EventHub
 from danqing.workers.pool import WorkerPool
 from danqing.workers.protocol import PictureMessage, PictureWork, RunCommand
 
+_PRECISIONS = frozenset(get_args(Precision)) - {"auto"}
 _log = logging.getLogger(__name__)
 
 
@@ -260,6 +263,8 @@ class JobRunner:
         if thumbnail is None:
             thumbnail = self._blobs.put(thumbnail_of_bytes(self._blobs.read(message.picture)), THUMBNAIL_TYPE)
         plan = live.job.plans[message.index]
+        if message.versions.precision in _PRECISIONS:  # "auto" may mean another one on the machine that repaints it
+            plan = plan.model_copy(update={"precision": message.versions.precision})
         queued_s = 0.0 if live.started_at is None else (live.started_at - live.job.created_at).total_seconds()
         return Record(
             id=new_id(),
@@ -289,7 +294,7 @@ def _state_event(job: Job) -> StateEvent:
     return StateEvent(job_id=job.id, state=job.state, error=job.error)
 
 
-def _whole_job(event: ProgressEvent, live: _Live) -> Event:
+def _whole_job(event: ProgressEvent, live: _Live) -> ProgressEvent:
     """The worker sees only the pictures it was sent; `fraction` and `eta_s` are for all of the job."""
     passes = len(live.job.plans[event.index].passes)
     part = (min(event.pass_index, passes - 1) + min(1.0, event.step / max(1, event.steps))) / passes

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from danqing.prompt.styles import Style
 from danqing.spec.errors import ConflictError, DanqingError, NotFoundError
 from danqing.spec.events import Event
 from danqing.spec.model import ModelInfo
@@ -25,23 +24,24 @@ from danqing.store.owners import Owner, utc_now
 from danqing.store.sql import SqlStore
 from danqing.store.thumbnails import thumbnail_of_bytes
 from danqing.studio.doctor import examine
-from danqing.studio.events import Channel, Cursor
-from danqing.studio.intake import request_of_plan, resolve
+from danqing.studio.events import Channel
+from danqing.studio.intake import resolve
 from danqing.studio.keeper import Chore, Keeper
-from danqing.studio.reproduction import check_reproducible, request_of_picture
+from danqing.studio.library import library_for, styles_of
+from danqing.studio.reproduction import check_reproducible, request_of_picture, request_of_plan
 from danqing.studio.runner import JobRunner
 from danqing.studio.settings import Settings
 from danqing.studio.uploads import UploadLimits, check_picture
+from danqing.studio.watching import Watching, afollow, follow
 from danqing.workers.local import LocalPool, LocalPoolOptions
 from danqing.workers.pool import WorkerPool, WorkerStatus
 
 if TYPE_CHECKING:
     from danqing.models.catalog import Catalog
-    from danqing.prompt.styles import Style
 
 Planner = Callable[..., tuple[Plan, ...]]
 _NOTICE_S = 1.0  # a job cancelled by another process stops within this time
-_FOREIGN_POLL_S = 0.5  # a job that another process runs is watched through the database
+_LARGEST_PAGE = 1000
 _PURGE_S = 3600.0
 _BLOB_GRACE_S = 3600.0  # a worker may have just stored the same bytes for a Record that comes in a moment
 
@@ -176,7 +176,7 @@ class Studio:
         self, *, states: Collection[JobState] | None = None, limit: int = 50, user: str | None = None
     ) -> list[Job]:
         """Newest first."""
-        return [self._with_progress(job) for job in self._store.jobs(states=states, limit=limit, user=user)]
+        return [self._with_progress(job) for job in self._store.jobs(states=states, limit=_page(limit), user=user)]
 
     def cancel(self, job_id: str) -> Job:
         """Stop a job within one step; finished pictures stay. ConflictError if it has ended."""
@@ -198,15 +198,13 @@ class Studio:
             after: The last number this watcher has seen; it misses nothing by reconnecting.
             timeout_s: Stop quietly after this time.
         """
-        channel = self._channel(job_id)
-        return self._watch(channel, Cursor(channel, after), timeout_s)
+        return follow(self._channel(job_id), Watching(after, timeout_s, self._poll))
 
     def awatch(
         self, job_id: str, *, after: int = 0, timeout_s: float | None = None
     ) -> AsyncIterator[tuple[int, Event]]:
         """As `watch`, for `async for`; blocks neither the loop nor a thread."""
-        channel = self._channel(job_id)
-        return self._awatch(channel, Cursor(channel, after), timeout_s)
+        return afollow(self._channel(job_id), Watching(after, timeout_s, self._poll))
 
     # --- gallery ----------------------------------------------------------------------------------------------------
     def records(
@@ -220,7 +218,7 @@ class Studio:
         include_deleted: bool = False,
     ) -> list[Record]:
         """Newest first; the next page begins `before` the last id."""
-        return self._store.records(RecordQuery(search, kind, model, limit, before, include_deleted))
+        return self._store.records(RecordQuery(search, kind, model, _page(limit), before, include_deleted))
 
     def record(self, record_id: str) -> Record:
         """One Record, also a deleted one inside its undo window. NotFoundError."""
@@ -268,14 +266,15 @@ class Studio:
         """The Request inside a picture: from its Plan, else from its infotext. BadFileError if it holds neither."""
         limits = UploadLimits(self.settings.upload_max_bytes, self.settings.upload_max_pixels)
         check_picture(data, limits)
-        return request_of_picture(data)
+        request = request_of_picture(data)
+        return request if self._knows(request.parent) else request.model_copy(update={"parent": None})
 
     # --- facts ------------------------------------------------------------------------------------------------------
     @property
     def catalog(self) -> Catalog:
         """The models of `settings.models_path`, and the built-in ones."""
         if self._catalog is None:
-            from danqing.models.catalog import Catalog  # noqa: PLC0415 - reads folders; only when models are asked for
+            from danqing.models.catalog import Catalog
 
             self._catalog = Catalog(self.settings.models_path)
         return self._catalog
@@ -286,11 +285,7 @@ class Studio:
 
     def styles(self) -> list[Style]:
         """The styles of styles.csv, from the data folder and then the models' root."""
-        from danqing.prompt.styles import load_styles  # noqa: PLC0415 - only when styles are asked for
-
-        places = (self.settings.data_dir, self.settings.models_path, self.settings.models_path.parent)
-        files = [folder / "styles.csv" for folder in dict.fromkeys(places) if (folder / "styles.csv").is_file()]
-        return [style for file in files for style in load_styles(file)]
+        return list(styles_of(self.settings).values())
 
     def workers(self) -> list[WorkerStatus]:
         """The workers as they stand."""
@@ -321,10 +316,10 @@ class Studio:
 
     def _plan(self, request: Request, catalog: Catalog, **facts: Any) -> tuple[Plan, ...]:
         if self._planner is None:
-            from danqing.planning import plan  # noqa: PLC0415 - a gallery call needs no planner
+            from danqing.planning import plan
 
             self._planner = plan
-        return self._planner(request, catalog, **facts)
+        return self._planner(request, catalog, library=library_for(request, self.settings), **facts)
 
     def _queue(self, request: Request, plans: tuple[Plan, ...], *, user: str, priority: int) -> Job:
         job = Job(
@@ -339,6 +334,12 @@ class Studio:
         self._runner.submit(job)
         return job
 
+    def _knows(self, record_id: str | None) -> bool:
+        try:
+            return record_id is None or self._store.record(record_id).deleted_at is None
+        except NotFoundError:
+            return False
+
     def _with_progress(self, job: Job) -> Job:
         progress = None if job.is_final else self._runner.progress(job.id)
         return job if progress is None else job.model_copy(update={"progress": max(progress, job.progress)})
@@ -350,29 +351,6 @@ class Studio:
             self._runner.refresh(job_id)
         return channel
 
-    def _watch(self, channel: Channel, cursor: Cursor, timeout_s: float | None) -> Iterator[tuple[int, Event]]:
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while True:
-            yield from cursor.take()
-            left_s = _FOREIGN_POLL_S if deadline is None else min(_FOREIGN_POLL_S, deadline - time.monotonic())
-            if cursor.ended or channel.closed or left_s <= 0:
-                return
-            if not channel.wait(cursor.number, left_s):
-                self._poll(channel)
-
-    async def _awatch(
-        self, channel: Channel, cursor: Cursor, timeout_s: float | None
-    ) -> AsyncIterator[tuple[int, Event]]:
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while True:
-            for item in cursor.take():
-                yield item
-            left_s = _FOREIGN_POLL_S if deadline is None else min(_FOREIGN_POLL_S, deadline - time.monotonic())
-            if cursor.ended or channel.closed or left_s <= 0:
-                return
-            if not await channel.await_change(cursor.number, left_s):
-                await asyncio.to_thread(self._poll, channel)
-
     def _poll(self, channel: Channel) -> None:
         if self._open is not None and not self._runner.holds(channel.job_id):
             self._runner.refresh(channel.job_id)
@@ -383,6 +361,10 @@ class Studio:
         if adopt:
             for job_id in store.free_jobs():
                 runner.adopt(job_id)
+
+
+def _page(limit: int) -> int:
+    return min(max(limit, 0), _LARGEST_PAGE)
 
 
 def _make_folder(path: Path) -> None:

@@ -22,6 +22,6 @@ def mount(app: FastAPI, studio: Studio, settings: Settings) -> FastAPI:
     Returns:
         The same application.
     """
-    from danqing.web.app import mount_pages  # noqa: PLC0415 - Gradio takes seconds to import; form and i18n need none
+    from danqing.web.app import mount_pages
 
     return mount_pages(app, studio, settings)

@@ -7,9 +7,10 @@ from typing import Any
 
 from danqing.spec.errors import DanqingError
 from danqing.web.fields import CONTROLS
-from danqing.web.form import NAMES, field_of
+from danqing.web.form import field_of
 from danqing.web.i18n import say, words
 
+_ABOUT_A_FIELD = frozenset({"invalid_request", "unsupported", "not_found"})
 _BOUNDS = re.compile(r"^[≥≤><=\d\s.,…–x×*pxPX-]+$")
 
 
@@ -34,14 +35,15 @@ def explain(error: DanqingError, language: str) -> dict[str, Any]:
 
 
 def _text(error: DanqingError, control: str | None, language: str) -> str:
-    if error.code not in ("invalid_request", "unsupported") or control is None:
+    if control is None or error.code not in _ABOUT_A_FIELD:
+        if language == "en" and error.code != "error":
+            return _sentence(error)
         return say(language, f"e.code.{error.code}") if f"e.code.{error.code}" in words(language) else error.message
-    if control in ("seed", "variation_seed"):
-        return say(language, "e.seed", allowed=str(2**64 - 1))
-    if control in ("image", "mask"):
-        return say(language, f"e.{control}")
-    if error.field == "margins":
-        return say(language, "e.margins")
+    known = _known(error, control, language)
+    if known:
+        return known
+    if language == "en" and not error.message.startswith(f"{error.field}:"):
+        return _sentence(error)
     if error.value is None:
         return say(language, "e.unset")
     shown = str(error.value)
@@ -50,6 +52,21 @@ def _text(error: DanqingError, control: str | None, language: str) -> str:
     if allowed:
         return say(language, "e.value", value=shown, allowed=allowed)
     return say(language, "e.plain", value=shown)
+
+
+def _known(error: DanqingError, control: str, language: str) -> str:
+    """The sentence for what goes wrong most often; empty for anything else."""
+    if control in ("seed", "variation_seed"):
+        return say(language, "e.seed", allowed=str(2**64 - 1))
+    if control in ("image", "mask") and error.value is None:
+        return say(language, f"e.{control}")
+    return say(language, "e.margins") if error.field == "margins" else ""
+
+
+def _sentence(error: DanqingError) -> str:
+    """Message and next step, as they are, in English."""
+    parts = [text for text in (error.message, error.next_step) if text]
+    return " ".join(f"{text[0].upper()}{text[1:]}{'' if text[-1] in '.?!' else '.'}" for text in parts)
 
 
 def _allowed(error: DanqingError, control: str, language: str) -> str:
@@ -61,12 +78,5 @@ def _allowed(error: DanqingError, control: str, language: str) -> str:
         return say(language, "e.number")
     known = CONTROLS.get(control)
     if known is not None and known.options:
-        return "、".join(label for label, _ in known.choices(language)) if language != "en" else ", ".join(
-            label for label, _ in known.choices(language)
-        )
+        return (", " if language == "en" else "、").join(label for label, _ in known.choices(language))
     return text if language == "en" else ""
-
-
-def label_of(name: str, language: str) -> str:
-    """The name of a control as its label shows it."""
-    return say(language, f"f.{name}") if name in NAMES and f"f.{name}" in words(language) else name

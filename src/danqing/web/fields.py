@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from danqing.spec.errors import InvalidRequestError
 from danqing.spec.registry.noise import NOISE_SOURCES
 from danqing.spec.registry.samplers import SAMPLERS
 from danqing.spec.registry.schedules import SCHEDULES
@@ -61,7 +63,7 @@ class Control:
         """(shown, value) of each option."""
         if self.labels:
             return [
-                (label or say(language, f"o.{self.name}.{value}"), value)
+                (label or say(language, f"o.{self.name}.{value or 'none'}"), value)
                 for label, value in zip(self.labels, self.options, strict=True)
             ]
         return [(say(language, f"o.{self.name}.{value or 'none'}"), value) for value in self.options]
@@ -75,7 +77,8 @@ _INPAINT = ("inpaint",)
 _OUTPAINT = ("outpaint",)
 _FILLS = ("original", "fill", "latent_noise", "latent_nothing")
 _SAMPLER_NAMES = tuple(info.name for info in SAMPLERS)
-_SCHEDULES = tuple(info for info in SCHEDULES if info.key != "automatic")
+_SCHEDULE_NAMES = tuple(info.name for info in SCHEDULES if info.key != "automatic")
+_UPSCALER_NAMES = tuple(info.name for info in UPSCALERS)
 
 COMPOSITION = (
     _slider("strength", 0, 1, 0.01, modes=INITS),
@@ -109,7 +112,7 @@ MODEL = (
 )
 SAMPLING = (
     Control("sampler", "choice", options=("", *_SAMPLER_NAMES), labels=("", *_SAMPLER_NAMES)),
-    Control("schedule", "choice", options=("", *(i.name for i in _SCHEDULES)), labels=("", *(i.name for i in _SCHEDULES))),
+    Control("schedule", "choice", options=("", *_SCHEDULE_NAMES), labels=("", *_SCHEDULE_NAMES)),
     _slider("steps", 1, 150, 1),
     _slider("cfg", 0, 30, 0.5),
     Control("seed", "text"),
@@ -124,7 +127,11 @@ FINISH = (
     Control("hires", "check"),
     _slider("hires_scale", 1, 4, 0.25, needs="hires"),
     Control(
-        "hires_upscaler", "choice", options=tuple(i.key for i in UPSCALERS), labels=tuple(i.name for i in UPSCALERS), needs="hires"
+        "hires_upscaler",
+        "choice",
+        options=tuple(info.key for info in UPSCALERS),
+        labels=_UPSCALER_NAMES,
+        needs="hires",
     ),
     _slider("hires_strength", 0, 1, 0.01, needs="hires"),
     Control("hires_steps", "number", step=1, needs="hires"),
@@ -173,3 +180,18 @@ def fit_size(width_px: int, height_px: int, native_px: int) -> tuple[int, int]:
     """
     scale = min(1.0, (native_px**2 / (width_px * height_px)) ** 0.5)
     return max(64, round(width_px * scale / 16) * 16), max(64, round(height_px * scale / 16) * 16)
+
+
+def label(find: Callable[[str], Any], name: str) -> str:
+    """The label that a choice lists for any spelling of it; the spelling itself where it is unknown.
+
+    Args:
+        find: A registry's `find_…`.
+        name: What stands in a Request or Plan; may be empty.
+    """
+    if not name:
+        return ""
+    try:
+        return str(find(name).name)
+    except InvalidRequestError:
+        return name

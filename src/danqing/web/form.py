@@ -191,8 +191,10 @@ def to_request(form: Form) -> Request:
 
 
 def from_request(request: Request) -> Form:
-    """The form that asks for this Request: `to_request(from_request(r)) == r` for every Request whose optional texts
-    are not empty and whose variation, if any, has a strength above 0 (both mean the same as leaving them out).
+    """The form that asks for this Request.
+
+    `to_request(from_request(r)) == r` for every Request whose optional texts are not empty and whose variation, if
+    any, has a strength above 0 (both mean the same as leaving them out).
     """
     data: dict[str, Any] = request.model_dump()
     form = Form(mode=request.kind, hires=request.hires is not None, soft=data.get("soft") is not None)
@@ -306,5 +308,3 @@ def _get(data: Any, path: str) -> Any:
             return None
         data = data.get(part)
     return data
-
-

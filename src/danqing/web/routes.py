@@ -19,8 +19,11 @@ from starlette.concurrency import run_in_threadpool
 from danqing.spec.errors import BadFileError, DanqingError
 from danqing.spec.events import StateEvent
 from danqing.spec.record import Record
+from danqing.spec.registry.samplers import find_sampler
+from danqing.spec.registry.schedules import find_schedule
 from danqing.web.assets import CANVAS, STATIC
 from danqing.web.errors import explain
+from danqing.web.fields import label
 from danqing.web.i18n import LANGUAGES, negotiate, words
 
 if TYPE_CHECKING:
@@ -84,8 +87,8 @@ def _details(record: Record) -> dict[str, Any]:
     return {
         **_summary(record),
         "negative": base.text.negative_prompt,
-        "sampler": base.sampling.sampler,
-        "schedule": base.sampling.schedule,
+        "sampler": label(find_sampler, base.sampling.sampler),
+        "schedule": label(find_schedule, base.sampling.schedule),
         "steps": base.sampling.steps,
         "cfg": base.guidance_scale,
         "strength": base.strength,
@@ -160,7 +163,12 @@ def _jobs_router(studio: Studio) -> APIRouter:
     @router.get("/status")
     def status() -> JSONResponse:
         jobs = studio.jobs(states=("queued", "running"), limit=200)
-        return JSONResponse({"waiting": len(jobs), "jobs": [{"id": j.id, "count": len(j.plans)} for j in jobs]})
+        shown = [
+            {"id": job.id, "count": len(job.plans), "size": [job.plans[0].size.width_px, job.plans[0].size.height_px]}
+            for job in reversed(jobs)
+            if job.plans
+        ]
+        return JSONResponse({"waiting": len(jobs), "jobs": shown})
 
     @router.post("/jobs/{job_id}/cancel", dependencies=[Depends(_from_page)])
     def cancel(job_id: str, request: Request) -> JSONResponse:

@@ -13,6 +13,8 @@ import threading
 from pathlib import Path
 from typing import TextIO
 
+from pydantic import ValidationError
+
 from danqing.spec.errors import DanqingError
 from danqing.workers import protocol
 
@@ -75,11 +77,16 @@ def _claim_stdout() -> TextIO:
 
 
 def _read_commands(stream: TextIO, commands: queue.SimpleQueue[protocol.Command | None]) -> None:
-    """Commands until the end of input, then None."""
-    for line in stream:
-        if line.strip():
-            commands.put(protocol.COMMAND.validate_json(line))
-    commands.put(None)
+    """Commands until the end of input, then None. A line that is no command is reported and left out."""
+    try:
+        for line in stream:
+            if line.strip():
+                try:
+                    commands.put(protocol.COMMAND.validate_json(line))
+                except ValidationError as error:
+                    print(f"not a command: {error}", file=sys.stderr)  # noqa: T201  as below
+    finally:
+        commands.put(None)
 
 
 if __name__ == "__main__":

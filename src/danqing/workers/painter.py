@@ -144,6 +144,9 @@ class Painter:
             idle = False
 
     def _start(self, command: protocol.RunCommand) -> None:
+        if command.job_id in self.jobs:
+            logger.warning("job %s is running already", command.job_id)
+            return
         job = _Running(command, {work.index: 0.0 for work in command.pictures})
         self.jobs[command.job_id] = job
         job.open = {work.index for work in command.pictures}
@@ -273,6 +276,10 @@ class Painter:
                 job,
                 WorkerError(f"the picture could not be written: {error}", next_step="free space in the data folder"),
             )
+        except Exception as error:  # noqa: BLE001  a bug in saving one picture must not take the other jobs down
+            wrapped = WorkerError(f"{type(error).__name__}: {error}", next_step="see the worker's log")
+            wrapped.__cause__ = error
+            self._fail(job, wrapped)
 
 
 def _key(job_id: str, index: int) -> str:

@@ -23,7 +23,7 @@ _LOG_BYTES = 1024 * 1024
 _LOG_FILES = 3
 _KEPT_LINES = 20
 _LINE_CHARS = 500
-_EXIT_AFTER_EOF_S = 10.0
+_EXIT_AFTER_EOF_S = 1.0  # a worker that closed its stdout has nothing more to say
 
 
 @dataclass(frozen=True)

@@ -70,9 +70,9 @@ def save(blobs: BlobStore, finished: Saved) -> Saved:
     plan = finished.plan
     # The precision that was really used goes into the file, so that `reproduce` asks for the same.
     exact = plan.model_copy(update={"precision": finished.versions.precision})
-    infotext = to_infotext(exact, finished.versions)
-    data = encode_picture(finished.image, exact, infotext)
-    picture = blobs.put(data, MEDIA_TYPES[plan.output.format])
+    infotext = to_infotext(exact)
+    encoded = encode_picture(finished.image, plan.output, infotext=infotext, plan=exact)
+    picture = blobs.put(encoded.data, encoded.media_type)
     thumbnail = blobs.put(make_thumbnail(finished.image), THUMBNAIL_TYPE)
     return replace(finished, picture=picture, thumbnail=thumbnail, infotext=infotext)
 

@@ -217,7 +217,7 @@ SAMPLERS: tuple[SamplerInfo, ...] = (
         True,
         "karras",
         ("s_noise",),
-        hint="Goes back and repaints part of the way; clean detail, up to three times slower.",
+        hint="Goes back and repaints part of the way: clean detail, from 20 steps up; twice the time.",
         flow=False,
     ),
     SamplerInfo(

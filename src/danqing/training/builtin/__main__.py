@@ -19,7 +19,7 @@ from danqing.training.builtin.config import TrainConfig, load_config
 from danqing.training.builtin.dataset import Dataset
 from danqing.training.builtin.diffusion import make_schedule
 from danqing.training.builtin.export import describe, export_model, fit_preview
-from danqing.training.builtin.latents import build_cache, normalize_latents, subset
+from danqing.training.builtin.latents import cached, normalize_latents, subset
 from danqing.training.builtin.sample import draw_grid
 from danqing.training.builtin.tokenizer import caption_corpus, save_tokenizer, train_tokenizer
 from danqing.training.builtin.unet import Hooks, train_unet, unet_run
@@ -96,7 +96,8 @@ def train(job: Job, last: str = "export") -> None:
         export_model(models, vae, about, job.config, job.model_dir)
 
     hooks = Hooks(show, job.stop_after_steps)
-    train_unet(models, run, (kept, build_cache(vae, kept, job.config, job.device)), job.config, job.until, hooks)
+    cache = cached(job.out / "latents.pt", vae, kept, job.config, job.device)
+    train_unet(models, run, (kept, cache), job.config, job.until, hooks)
     if last == "export":
         with run.ema.applied():
             show(run.progress.step)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 
 from danqing.training.builtin.config import TrainConfig
 from danqing.training.builtin.dataset import Dataset, composite
-from danqing.training.builtin.loop import step_rng
+from danqing.training.builtin.loop import stage_digest, step_rng
 from danqing.training.builtin.vae import COLORS, autocast
 
 WHITE = (255, 255, 255)
@@ -80,6 +82,23 @@ def build_cache(vae: AutoencoderKL, dataset: Dataset, config: TrainConfig, devic
     flat = encode(vae, painted.reshape(-1, *painted.shape[2:]), device, precision) if count else plain[:0]
     colored = flat.view(len(dataset.rgba), count, *plain.shape[1:])
     return LatentCache(torch.stack([plain, mirrored], 1).half(), colored.half(), colors)
+
+
+def cached(path: Path, vae: AutoencoderKL, dataset: Dataset, config: TrainConfig, device: torch.device) -> LatentCache:
+    """`build_cache`'s result, kept in a file that is used again when autoencoder and pictures are the same."""
+    weights = torch.cat([p.detach().flatten().float().cpu() for p in vae.parameters()]).numpy()
+    rows = [p.concept.hexcode + p.style for p in dataset.pictures]
+    key = stage_digest(hashlib.sha256(weights.tobytes()).hexdigest(), rows, config.seed, config.data)
+    if path.exists():
+        kept = torch.load(path, weights_only=True)
+        if kept["key"] == key:
+            return LatentCache(kept["white"], kept["colored"], kept["colors"].numpy())
+    cache = build_cache(vae, dataset, config, device)
+    temporary = path.with_suffix(".tmp")
+    colors = torch.from_numpy(cache.colors)
+    torch.save({"key": key, "white": cache.white, "colored": cache.colored, "colors": colors}, temporary)
+    temporary.replace(path)
+    return cache
 
 
 def subset(dataset: Dataset, exclude: tuple[str, ...]) -> Dataset:

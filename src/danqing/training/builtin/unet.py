@@ -207,7 +207,7 @@ def train_unet(
         run.progress.samples += stage.batch
         run.progress.seconds += now - tick
         recent, tick = stage.batch / (now - tick), now
-        if run.progress.step % 50 == 0:
+        if run.progress.step % 25 == 0:
             rate = run.progress.samples / run.progress.seconds
             log.write(
                 step=run.progress.step,

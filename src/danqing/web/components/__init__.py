@@ -1,1 +1,1 @@
-"""Components of our own on `gr.HTML`, and Gradio's with our validation."""
+"""Components of our own on `gr.HTML`."""

@@ -23,14 +23,6 @@ import(new URL('web/canvas/header.js', document.baseURI).href)
 """
 
 
-class Header(gr.HTML):
+def header() -> gr.HTML:
     """Our own header; it fires `language` with the tag that the browser or the person chose."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "", html_template=_TEMPLATE, js_on_load=_ON_LOAD, apply_default_css=False, elem_id="dq-header"
-        )
-
-    def get_block_name(self) -> str:
-        """Gradio's frontend component."""
-        return "html"
+    return gr.HTML("", html_template=_TEMPLATE, js_on_load=_ON_LOAD, apply_default_css=False, elem_id="dq-header")

@@ -18,7 +18,7 @@ from danqing.spec.registry.families import BUILTIN_MODEL
 from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
 from danqing.spec.registry.upscalers import find_upscaler
-from danqing.web.fields import CONTROLS, Control
+from danqing.web.fields import CONTROLS, Control, label
 from danqing.web.form import NAMES, Form
 from danqing.web.i18n import say, words
 
@@ -49,7 +49,6 @@ class Desk:
 
     header: gr.HTML
     stage: gr.HTML
-    language: gr.State
     ratio: gr.Radio
     paint: gr.Button
     cancel: gr.Button
@@ -87,9 +86,10 @@ class Desk:
         note = say(language, "o.model.builtin")
         return [(f"{m.name} ({note})" if m.builtin else m.name, m.name) for m in self.studio.models()]
 
-    def style_choices(self, model: str | None) -> list[tuple[str, str]]:
+    def style_choices(self, model: str | None, language: str) -> list[tuple[str, str]]:
         """(shown, value) of the model's style words and of the styles in styles.csv."""
-        chips = [(word, WORD + word) for word in self.model(model).styles]
+        known = words(language)
+        chips = [(known.get(f"o.style.{word}", word), WORD + word) for word in self.model(model).styles]
         return chips + [(style.name, STYLE + style.name) for style in self.studio.styles()]
 
     def first_value(self, control: Control) -> Any:
@@ -133,21 +133,21 @@ class Desk:
         shown["height_px"] = own.size_px if shown["height_px"] is None else shown["height_px"]
         shown["model"] = form.model or model.name
         shown["styles"] = [STYLE + name for name in form.styles]
-        shown["sampler"] = _label(find_sampler, form.sampler)
-        schedule = _label(find_schedule, form.schedule)
+        shown["sampler"] = label(find_sampler, form.sampler)
+        schedule = label(find_schedule, form.schedule)
         shown["schedule"] = "" if schedule == "Automatic" else schedule
         shown["hires_scale"] = 2.0 if form.hires_scale is None else form.hires_scale
         shown["hires_upscaler"] = _key(form.hires_upscaler)
         return shown
 
-    def updates(self, changed: dict[str, Any], model: str | None = None) -> list[Any]:
+    def updates(self, changed: dict[str, Any], language: str = "en", model: str | None = None) -> list[Any]:
         """One update for each input: those in `changed` get their value, the rest stays."""
         updates: list[Any] = []
         for name in self.inputs:
             if name not in changed:
                 updates.append(gr.skip())
             elif name == "styles":
-                updates.append(self._style_update(changed[name], model))
+                updates.append(self._style_update(changed[name], model, language))
             else:
                 updates.append(self._value_update(name, changed[name]))
         return updates
@@ -158,8 +158,8 @@ class Desk:
             return gr.update(value=value, maximum=value)
         return gr.update(value=value)
 
-    def _style_update(self, chosen: list[str], model: str | None) -> Any:
-        choices = self.style_choices(model)
+    def _style_update(self, chosen: list[str], model: str | None, language: str) -> Any:
+        choices = self.style_choices(model, language)
         known = {value for _, value in choices}
         choices += [(value.removeprefix(STYLE), value) for value in chosen if value not in known]
         return gr.update(choices=choices, value=chosen, visible=bool(choices))
@@ -193,16 +193,6 @@ def _with_styles(prompt: str, chips: list[str]) -> tuple[str, tuple[str, ...]]:
     return joined, tuple(chip.removeprefix(STYLE) for chip in chips if chip.startswith(STYLE))
 
 
-def _label(find: Callable[[str], Any], name: str) -> str:
-    """The label a choice lists for any spelling of it; the spelling itself where it is unknown."""
-    if not name:
-        return ""
-    try:
-        return str(find(name).name)
-    except InvalidRequestError:
-        return name
-
-
 def _key(name: str) -> str:
     try:
         return find_upscaler(name).key
@@ -213,4 +203,3 @@ def _key(name: str) -> str:
 def no_settings(language: str) -> dict[str, Any]:
     """The error of a picture without settings, as `errors.explain` would give it."""
     return {"code": "bad_file", "field": None, "text": words(language)["e.no_settings"], "original": ""}
-

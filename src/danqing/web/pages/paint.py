@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from danqing.web.components.header import Header
-from danqing.web.components.lenient import CheckboxGroup, Dropdown, Number, Radio, Slider
-from danqing.web.components.stage import Stage
+from danqing.web.components.header import header
+from danqing.web.components.stage import stage
 from danqing.web.fields import RATIOS, SECTIONS, Control
 from danqing.web.i18n import say
 from danqing.web.pages.desk import Desk, Words
@@ -25,8 +24,7 @@ def build(studio: Studio) -> gr.Blocks:
     """The page for this studio."""
     desk = Desk(studio)
     with gr.Blocks(title=say(_FIRST, "app.page"), analytics_enabled=False, fill_width=True) as page:
-        desk.header = Header()
-        desk.language = gr.State(_FIRST)
+        desk.header = header()
         with gr.Row(elem_id="dq-main", equal_height=False):
             with gr.Column(elem_id="dq-form", min_width=0):
                 _brief(desk)
@@ -34,7 +32,7 @@ def build(studio: Studio) -> gr.Blocks:
                 _actions(desk)
                 for name, controls in SECTIONS.items():
                     _section(desk, name, controls)
-            desk.stage = Stage()
+            desk.stage = stage()
         wire(desk)
     return page
 
@@ -58,19 +56,19 @@ def _brief(desk: Desk) -> None:
         max_length=20_000,
     )
     desk.add("negative_prompt", negative, lambda t: {"label": t("negative"), "placeholder": t("negative.placeholder")})
-    styles = CheckboxGroup(
+    styles = gr.CheckboxGroup(
         label=say(_FIRST, "styles"),
-        choices=desk.style_choices(None),
+        choices=desk.style_choices(None, _FIRST),
         elem_id="f-styles",
         elem_classes=["dq-chips"],
-        visible=bool(desk.style_choices(None)),
+        visible=bool(desk.style_choices(None, _FIRST)),
     )
     desk.add("styles", styles, lambda t: {"label": t("styles")})
 
 
 def _size(desk: Desk) -> None:
     side = desk.default_model().defaults.size_px
-    desk.ratio = Radio(
+    desk.ratio = gr.Radio(
         label=say(_FIRST, "size"),
         choices=list(RATIOS),
         value="1:1",
@@ -80,12 +78,11 @@ def _size(desk: Desk) -> None:
     desk.translate(desk.ratio, lambda t: {"label": t("size")})
     with gr.Row(elem_classes=["dq-numbers"]):
         for name, key, value in (("width_px", "width", side), ("height_px", "height", side), ("count", "count", 1)):
-            number = Number(
+            number = gr.Number(
                 label=say(_FIRST, key),
                 value=value,
                 precision=None,
                 step=8 if name != "count" else 1,
-                minimum=1,
                 elem_id=f"f-{name}",
                 min_width=0,
             )
@@ -105,9 +102,7 @@ def _actions(desk: Desk) -> None:
 
 
 def _section(desk: Desk, name: str, controls: tuple[Control, ...]) -> None:
-    fold = gr.Accordion(
-        say(_FIRST, f"sec.{name}"), open=False, elem_id=f"sec-{name}", elem_classes=["dq-section"]
-    )
+    fold = gr.Accordion(say(_FIRST, f"sec.{name}"), open=False, elem_id=f"sec-{name}", elem_classes=["dq-section"])
     desk.translate(fold, _label_only(f"sec.{name}"))
     with fold:
         if name == "composition":
@@ -129,7 +124,7 @@ def _section(desk: Desk, name: str, controls: tuple[Control, ...]) -> None:
 
 def _start(desk: Desk) -> None:
     """Where a picture starts from, and the buttons that bring one."""
-    mode = Radio(
+    mode = gr.Radio(
         label=say(_FIRST, "f.mode"),
         choices=_mode_choices(lambda key: say(_FIRST, key)),
         value="txt2img",
@@ -172,24 +167,21 @@ def _add(desk: Desk, control: Control) -> None:
     }
     words = _words_of(control)
     if control.kind == "slider":
-        desk.add(
-            control.name, Slider(control.low, control.high, step=control.step, buttons=[], **common), words
-        )
+        desk.add(control.name, gr.Slider(control.low, control.high, step=control.step, buttons=[], **common), words)
     elif control.kind == "number":
-        desk.add(control.name, Number(step=control.step, precision=None, min_width=0, **common), words)
+        desk.add(control.name, gr.Number(step=control.step, precision=None, min_width=0, **common), words)
     elif control.kind == "check":
         desk.add(control.name, gr.Checkbox(**common), words)
     elif control.kind == "radio":
-        desk.add(control.name, Radio(choices=control.choices(_FIRST), **common), words)
+        desk.add(control.name, gr.Radio(choices=control.choices(_FIRST), **common), words)
     elif control.kind == "text":
         lines = 2 if control.name.endswith("prompt") else 1
         desk.add(control.name, gr.Textbox(lines=lines, max_lines=max(lines, 4), **common), words)
     elif control.name == "model":
-        desk.add(control.name, Dropdown(choices=desk.model_choices(_FIRST), allow_custom_value=True, **common), words)
+        choices = desk.model_choices(_FIRST)
+        desk.add(control.name, gr.Dropdown(choices=choices, allow_custom_value=True, **common), words)
     else:
-        desk.add(
-            control.name, Dropdown(choices=control.choices(_FIRST), allow_custom_value=False, **common), words
-        )
+        desk.add(control.name, gr.Dropdown(choices=control.choices(_FIRST), **common), words)
 
 
 def _words_of(control: Control) -> Words:

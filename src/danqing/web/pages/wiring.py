@@ -7,11 +7,13 @@ from typing import Any
 import gradio as gr
 
 from danqing.spec.errors import BadFileError, DanqingError
+from danqing.spec.registry.samplers import find_sampler
+from danqing.spec.registry.schedules import find_schedule
 from danqing.web.components.stage import say_to_stage
 from danqing.web.errors import explain
 from danqing.web.fields import INITS, RATIOS, fit_size, size_of_ratio
 from danqing.web.form import from_request, to_request
-from danqing.web.i18n import LANGUAGES
+from danqing.web.i18n import LANGUAGES, say
 from danqing.web.pages.desk import Desk, Say, no_settings
 
 _TOGGLES = ("soft", "only_masked", "hires")
@@ -19,29 +21,39 @@ _PRIVATE: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_p
 
 
 def wire(desk: Desk) -> None:
-    """Attach every listener of the page."""
-    everything = list(desk.inputs.values())
-    desk.paint.click(
-        _paint(desk), [desk.language, desk.stage, *everything], [desk.stage], **_PRIVATE
-    )
-    desk.header.language(
-        _speak(desk), None, [desk.language, desk.stage, *(c for c, _ in desk.translated)], **_PRIVATE
-    )
-    desk.stage.refill(_refill(desk), [desk.language, desk.inputs["prompt"]], [desk.stage, *everything], **_PRIVATE)
-    sized = [desk.inputs[name] for name in ("mode", "width_px", "height_px")]
-    desk.stage.picture(_picture(desk), [desk.inputs["mode"], desk.inputs["model"]], sized, **_PRIVATE)
-    desk.ratio.input(_ratio(desk), [desk.ratio, desk.inputs["model"]], sized[1:], **_PRIVATE)
-    fitted = [desk.inputs[name] for name in ("styles", "width_px", "height_px", "steps", "cfg")]
-    desk.inputs["model"].input(
-        _model(desk), [desk.inputs["model"], desk.ratio], fitted, **_PRIVATE
-    )
+    """Attach every listener of the page.
+
+    Gradio would refuse a value outside its range in English, in a toast, before our code sees it. `preprocess=False`
+    hands every value on as it is: `web.form` checks it, and the error stands beside its field in the page's language.
+    """
+    raw: dict[str, Any] = {**_PRIVATE, "preprocess": False}
+    stage, inputs = desk.stage, desk.inputs
+    everything = list(inputs.values())
+    desk.paint.click(_paint(desk), [stage, *everything], [stage], **raw)
+    desk.header.language(_speak(desk), [inputs["model"]], [stage, *(c for c, _ in desk.translated)], **raw)
+    stage.refill(_refill(desk), [stage, inputs["prompt"]], [stage, *everything], **raw)
+    sized = [inputs[name] for name in ("mode", "width_px", "height_px")]
+    stage.picture(_picture(desk), [inputs["mode"], inputs["model"]], sized, **raw)
+    desk.ratio.input(_ratio(desk), [desk.ratio, inputs["model"]], sized[1:], **raw)
+    fitted = [inputs[name] for name in ("styles", "width_px", "height_px", "steps", "cfg")]
+    inputs["model"].input(_model(desk), [inputs["model"], desk.ratio, stage], fitted, **raw)
+    for name in ("sampler", "schedule"):
+        inputs[name].change(_hint(name), [inputs[name], stage], [inputs[name]], **raw)
     _wire_browser(desk)
+
+
+def _language(stage: dict[str, Any] | None) -> str:
+    wanted = (stage or {}).get("language", "")
+    return wanted if wanted in LANGUAGES else "en"
 
 
 def _wire_browser(desk: Desk) -> None:
     """Listeners that need no server: the browser does them at once."""
     quiet: dict[str, Any] = {"api_visibility": "private", "queue": False}
     desk.inputs["mode"].change(None, [desk.inputs["mode"]], None, js="(mode) => window.danqing.mode(mode)", **quiet)
+    sides = [desk.inputs["width_px"], desk.inputs["height_px"]]
+    for side in sides:
+        side.change(None, sides, [desk.ratio], js="(w, h) => window.danqing.ratio(w, h)", **quiet)
     for name in _TOGGLES:
         js = f"(on) => {{ document.body.classList.toggle('on-{name}', Boolean(on)); }}"
         desk.inputs[name].change(None, [desk.inputs[name]], None, js=js, **quiet)
@@ -56,18 +68,19 @@ def _wire_browser(desk: Desk) -> None:
 
 
 def _paint(desk: Desk) -> Any:
-    def paint(language: str, stage: dict[str, Any] | None, *values: Any) -> Any:
+    def paint(stage: dict[str, Any] | None, *values: Any) -> Any:
         try:
             job = desk.studio.submit(to_request(desk.form(values, stage)))
         except DanqingError as error:
-            return say_to_stage("error", error=explain(error, language))
-        return say_to_stage("job", id=job.id, count=len(job.plans))
+            return say_to_stage("error", error=explain(error, _language(stage)))
+        size = job.plans[0].size
+        return say_to_stage("job", id=job.id, count=len(job.plans), size=[size.width_px, size.height_px])
 
     return paint
 
 
 def _speak(desk: Desk) -> Any:
-    def speak(event: gr.EventData) -> list[Any]:
+    def speak(event: gr.EventData, model: str) -> list[Any]:
         wanted = getattr(event, "tag", "")
         language = wanted if wanted in LANGUAGES else "en"
         t = Say(language)
@@ -76,8 +89,10 @@ def _speak(desk: Desk) -> Any:
             update = words(t)
             if component is desk.inputs["model"]:
                 update["choices"] = desk.model_choices(language)
+            elif component is desk.inputs["styles"]:
+                update["choices"] = desk.style_choices(model, language)
             updates.append(gr.update(**update))
-        return [language, say_to_stage("language", tag=language), *updates]
+        return [say_to_stage("language", tag=language), *updates]
 
     return speak
 
@@ -90,10 +105,10 @@ def _ratio(desk: Desk) -> Any:
 
 
 def _model(desk: Desk) -> Any:
-    def model(name: str, ratio: str | None) -> list[Any]:
+    def model(name: str, ratio: str | None, stage: dict[str, Any] | None) -> list[Any]:
         own = desk.model(name).defaults
         width, height = size_of_ratio(ratio if ratio in RATIOS else "1:1", own.size_px)
-        chips = desk.style_choices(name)
+        chips = desk.style_choices(name, _language(stage))
         return [
             gr.update(choices=chips, value=[], visible=bool(chips)),
             width,
@@ -103,6 +118,21 @@ def _model(desk: Desk) -> Any:
         ]
 
     return model
+
+
+def _hint(name: str) -> Any:
+    """The tip of a choice says what the chosen one does."""
+    find = {"sampler": find_sampler, "schedule": find_schedule}[name]
+
+    def hint(chosen: str, stage: dict[str, Any] | None) -> Any:
+        language = _language(stage)
+        try:
+            key = f"h.{name}.{find(chosen).key}" if chosen else f"f.{name}.tip"
+        except DanqingError:
+            key = f"f.{name}.tip"
+        return gr.update(info=say(language, key))
+
+    return hint
 
 
 def _picture(desk: Desk) -> Any:
@@ -117,12 +147,13 @@ def _picture(desk: Desk) -> Any:
 
 
 def _refill(desk: Desk) -> Any:
-    def refill(event: gr.EventData, language: str, prompt: str) -> list[Any]:
+    def refill(event: gr.EventData, stage: dict[str, Any] | None, prompt: str) -> list[Any]:
+        language = _language(stage)
         source, to = str(getattr(event, "source", "")), str(getattr(event, "to", "all"))
         try:
             data, width, height = desk.picture(source)
             if to in INITS:
-                return _start_from(desk, (source, width, height), to, prompt)
+                return _start_from(desk, (source, width, height), to, prompt or "")
             form = from_request(desk.studio.request_of_picture(data))
         except BadFileError:
             return [say_to_stage("error", error=no_settings(language)), *desk.updates({})]
@@ -133,7 +164,7 @@ def _refill(desk: Desk) -> Any:
             shown["hires"] = True
         picture, mask = _pictures_of(desk, form.image), form.mask or None
         command = say_to_stage("form", image=picture, mask=mask, keep=dict(form.kept), mode=form.mode)
-        return [command, *desk.updates(shown, form.model)]
+        return [command, *desk.updates(shown, language, form.model)]
 
     return refill
 

@@ -16,6 +16,7 @@ export class Details {
     this.record = record;
     this.bar.hidden = record === null;
     this.panel.hidden = record === null || !this.open;
+    this.panel.parentElement?.classList.toggle('with-details', !this.panel.hidden);
     if (record === null) return;
     this.fillBar();
     this.fillPanel();

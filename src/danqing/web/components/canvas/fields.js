@@ -26,7 +26,9 @@ export function showError(error) {
   const head = section?.querySelector('button.label-wrap');
   if (head && !head.classList.contains('open')) head.click();
   const place = () => {
-    field.append(note);
+    const row = field.closest('.dq-numbers');
+    if (row) row.after(note);
+    else field.append(note);
     const input = field.querySelector('input, textarea, select');
     if (input) {
       input.setAttribute('aria-invalid', 'true');
@@ -38,4 +40,13 @@ export function showError(error) {
   };
   setTimeout(place, head ? 60 : 0);
   return true;
+}
+
+/** Gradio's folds do not say whether they are open; say it for them. */
+export function describeFolds() {
+  for (const head of document.querySelectorAll('.dq-section > button.label-wrap')) {
+    const tell = () => head.setAttribute('aria-expanded', String(head.classList.contains('open')));
+    new MutationObserver(tell).observe(head, { attributes: true, attributeFilter: ['class'] });
+    tell();
+  }
 }

@@ -1,9 +1,9 @@
 // The stage: puts canvas, progress, history, details and dropping together, and speaks with Python.
-import { ask, el, onLanguage, relabel, t, toast, type, url } from './base.js';
+import { ask, el, language, onLanguage, relabel, t, toast, type, url } from './base.js';
 import { Board } from './board.js';
 import { Details } from './details.js';
 import { Drop } from './drop.js';
-import { clearErrors, showError } from './fields.js';
+import { clearErrors, describeFolds, showError } from './fields.js';
 import { History } from './history.js';
 import { Watch } from './job.js';
 
@@ -28,14 +28,15 @@ class Stage {
       this.board.toolbar, this.board.board, this.watch.node, this.details.bar, this.details.panel);
     element.querySelector('.dq-stage-root').append(canvas, this.history.node);
     document.getElementById('dq-paint')?.closest('.dq-actions')?.after(this.kept);
-    onLanguage(() => this.relabel());
+    onLanguage((tag) => { this.set({ language: tag }); this.relabel(); });
+    this.set({ language: language() });
     this.relabel();
     this.history.load();
     this.resume();
   }
 
   get value() {
-    return this.props.value ?? { image: null, mask: null, kept: {} };
+    return this.props.value ?? { image: null, mask: null, kept: {}, language: language() };
   }
 
   set(values) {
@@ -99,7 +100,7 @@ class Stage {
     if (this.failure) return this.board.showPanel(...this.failurePanel());
     if (this.tiles.length > 1) return this.board.showGrid(this.tiles);
     const [tile] = this.tiles;
-    if (tile?.address) return this.board.showPicture(tile.address, { alt: tile.alt });
+    if (tile?.address) return this.board.showPicture(tile.address, { alt: tile.alt, width: this.width, height: this.height });
     return this.board.showPanel(el('div', { class: 'dq-wash', 'aria-hidden': 'true' }));
   }
 
@@ -118,7 +119,7 @@ class Stage {
   emptyPanel() {
     const briefs = BRIEFS.map((number) =>
       el('button', { type: 'button', class: 'dq-brief', t: `s.brief.${number}`, onclick: () => type('#f-prompt textarea', t(`s.brief.${number}`)) }));
-    return [el('div', { class: 'dq-hills', 'aria-hidden': 'true' }), el('h2', { t: 's.empty.title' }), el('p', { t: 's.empty.text' }), el('div', { class: 'dq-briefs' }, ...briefs), el('p', { class: 'dq-note', t: 's.empty.drop' })];
+    return [el('img', { class: 'dq-hills', src: url('web/static/hills.svg'), alt: '', width: '240', height: '92' }), el('h2', { t: 's.empty.title' }), el('p', { t: 's.empty.text' }), el('div', { class: 'dq-briefs' }, ...briefs), el('p', { class: 'dq-note', t: 's.empty.drop' })];
   }
 
   failurePanel() {
@@ -145,7 +146,8 @@ class Stage {
     };
   }
 
-  begin(id, count) {
+  begin(id, count, size) {
+    [this.width, this.height] = size;
     clearErrors();
     this.failure = null;
     const prompt = document.querySelector('#f-prompt textarea')?.value ?? '';
@@ -178,7 +180,7 @@ class Stage {
   async resume() {
     try {
       const { jobs } = await ask('status');
-      if (jobs.length && !this.watch.id) this.begin(jobs[0].id, jobs[0].count);
+      if (jobs.length && !this.watch.id) this.begin(jobs[0].id, jobs[0].count, jobs[0].size);
     } catch {
       // the header says that the studio does not answer
     }
@@ -264,7 +266,7 @@ class Stage {
 
   /** A word from Python. */
   obey(command) {
-    if (command.kind === 'job') this.begin(command.id, command.count);
+    if (command.kind === 'job') this.begin(command.id, command.count, command.size);
     else if (command.kind === 'error') this.refuse(command.error);
     else if (command.kind === 'form') {
       this.set({ kept: command.keep ?? {} });
@@ -279,15 +281,25 @@ class Stage {
   }
 }
 
+/** The preset that a size belongs to, within what rounding to 16 px makes of it, or null. */
+function nearestRatio(width, height) {
+  const presets = { '1:1': 1, '3:4': 3 / 4, '4:3': 4 / 3, '9:16': 9 / 16, '16:9': 16 / 9 };
+  const ratio = Number(width) / Number(height);
+  const found = Object.entries(presets).find(([, wanted]) => Math.abs(Math.log(ratio / wanted)) < 0.06);
+  return found ? found[0] : null;
+}
+
 export function mount({ element, trigger, props, watch }) {
   const stage = new Stage({ element, trigger, props });
   document.body.dataset.mode = 'txt2img';
+  describeFolds();
   window.danqing = {
     stage,
     mode: (mode) => stage.setMode(mode),
     cancel: () => stage.watch.cancel(),
     choose: () => stage.drop.start.click(),
     read: () => stage.drop.reader.click(),
+    ratio: nearestRatio,
     dice: () => stage.setSeed(''),
     reuse: () => stage.reuseSeed(),
   };
