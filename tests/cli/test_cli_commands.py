@@ -15,11 +15,13 @@ from door_studio import png
 from PIL import Image
 from rich.console import Console
 
-from danqing.cli import main, progress, reproduce, serve
+from danqing.cli import main, progress, serve
 from danqing.cli.progress import half_blocks
 from danqing.cli.terminal import Terminal
 from danqing.spec.errors import ConflictError, InvalidRequestError
 from danqing.spec.events import PreviewEvent, ProgressEvent, StateEvent
+from danqing.spec.request import Output
+from danqing.store.metadata import encode_picture
 from danqing.studio.settings import Settings
 
 
@@ -74,32 +76,34 @@ def test_prompt(danqing):
     assert danqing("prompt", "x", "--syntax", "other").code == 2
 
 
-def test_reproduce_compares_pixels(danqing, studio, monkeypatch):
+def test_reproduce_compares_pixels(danqing, studio):
     danqing("paint", "apple", "--seed", "7", "-o", "apple.png")
-    plan = studio.record("R00000").plan
-    monkeypatch.setattr(reproduce, "read_metadata", lambda data: type("Found", (), {"plan": plan})())
     answer = danqing("reproduce", "apple.png", "--json")
     assert answer.code == 0
+    assert set(answer.json) == {
+        "file", "record", "path", "seed", "identical", "pixels", "differing_pixels", "max_difference",
+    }  # fmt: skip
     assert answer.json["identical"] is True
     assert answer.json["differing_pixels"] == 0
+    assert studio.record(answer.json["record"]).plan == studio.record("R00000").plan
+    plan = studio.record("R00000").plan
     with Image.open("apple.png") as image:
         image.putpixel((3, 4), (0, 0, 0))
-        image.save("changed.png")
+        Path("changed.png").write_bytes(encode_picture(image, Output(), plan=plan).data)
     answer = danqing("reproduce", "changed.png", "-o", "again.png")
     assert answer.code == 1
     assert "1 of 16384 pixels differ" in answer.out
     assert Path("again.png").read_bytes() == Path("apple.png").read_bytes()
-    Image.new("RGB", (8, 8)).save("small.png")
+    Path("small.png").write_bytes(encode_picture(Image.new("RGB", (8, 8)), Output(), plan=plan).data)
     assert danqing("reproduce", "small.png").out == "different: the sizes differ\n"
 
 
-def test_reproduce_refuses_what_carries_no_plan(danqing, monkeypatch):
+def test_reproduce_refuses_what_carries_no_plan(danqing):
     Path("plain.png").write_bytes(png())
     Path("words.png").write_text("words")
-    monkeypatch.setattr(reproduce, "read_metadata", lambda data: type("Found", (), {"plan": None})())
     assert "no Plan" in danqing("reproduce", "plain.png").err
-    assert danqing("reproduce", "words.png").code == 2
-    assert danqing("reproduce", "nobody.png").code == 2
+    for name in ("plain.png", "words.png", "nobody.png"):
+        assert danqing("reproduce", name).code == 2
 
 
 def test_demo_paints_sixteen(danqing, studio):

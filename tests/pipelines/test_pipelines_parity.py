@@ -13,6 +13,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from danqing.sampling.noise import NoiseSettings, PictureNoise
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 STEPS, SCALE = 8, 5.0
 
 

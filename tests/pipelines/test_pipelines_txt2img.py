@@ -199,7 +199,7 @@ def test_scale_1_needs_no_negative_prompt(easel: Easel):
 
 def test_skip_early_and_s_min_uncond_save_rows(easel: Easel):
     easel.one(guidance={"skip_early": 0.5}, sampling={"steps": 6})
-    assert [len(call.contexts) for call in easel.executor.denoised()] == [1, 1, 1, 2, 2, 2]
+    assert [len(call.contexts) for call in easel.executor.denoised()] == [1, 1, 1, 1, 2, 2], "up to and with half, as A1111"
     easel.one(guidance={"s_min_uncond": 4.0}, sampling={"steps": 6})
     rows = [len(call.contexts) for call in easel.executor.denoised()]
     assert rows[0] == 2

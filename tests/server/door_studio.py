@@ -23,6 +23,7 @@ from danqing.spec.record import FINAL_STATES, Job, Record, Versions
 from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
 from danqing.spec.request import Guidance, parse_request
+from danqing.store.metadata import encode_picture
 
 API = "/api/v1"
 MODEL = ModelInfo(name="danqing-mini", family="sd1", path="builtin", sha256="a" * 64, builtin=True)
@@ -128,17 +129,20 @@ class FakeStudio:
             small = base64.b64encode(png(size=(16, 16))).decode()
             events.append(PreviewEvent(job_id=job_id, index=index, step=4, media_type="image/png", data_base64=small))
             seed = plan.seeds.seed
-            data = png((seed % 251, 60, index % 250), (plan.size.width_px, plan.size.height_px))
+            infotext = f"{plan.base.text.prompt}\nSteps: 4, Seed: {seed}"
+            image = Image.new("RGB", (plan.size.width_px, plan.size.height_px), (seed % 251, 60, index % 250))
+            encoded = encode_picture(image, plan.output, infotext=infotext, plan=plan)
             record_id = f"R{len(self._records):05d}"
             self._records[record_id] = Record(
                 id=record_id,
                 job_id=job_id,
                 index=index,
                 plan=plan,
-                picture=self._store(data),
+                picture=self._store(encoded.data),
+                media_type=encoded.media_type,
                 width_px=plan.size.width_px,
                 height_px=plan.size.height_px,
-                infotext=f"{plan.base.text.prompt}\nSteps: 4, Seed: {seed}",
+                infotext=infotext,
                 versions=Versions(danqing="0"),
                 created_at=datetime.now(UTC),
             )

@@ -85,6 +85,7 @@ def test_security_headers(client):
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["x-frame-options"] == "SAMEORIGIN"
         assert headers["referrer-policy"] == "same-origin"
+    assert "default-src 'self'" in client.get("/nothing").headers["content-security-policy"]
     assert "default-src 'none'" in client.get(f"{API}/health").headers["content-security-policy"]
 
 

@@ -155,5 +155,8 @@ def test_reproduce_takes_one_of_three(client):
     assert by_record.json()["plans"] == by_plan.json()["plans"] == [plan]
     assert problem(client.post(f"{API}/reproduce", json={}), 422)["allowed"] == "record, plan or picture"
     problem(client.post(f"{API}/reproduce", json={"record": record_id, "plan": plan}), 422)
+    content = client.get(f"{API}/records/{record_id}/picture").content
+    uri = "data:image/png;base64," + base64.b64encode(content).decode()
+    assert client.post(f"{API}/reproduce", json={"picture": uri}).json()["plans"] == [plan]
     plain = "data:image/png;base64," + base64.b64encode(png()).decode()
     assert problem(client.post(f"{API}/reproduce", json={"picture": plain}), 415)["field"] == "picture"

@@ -57,9 +57,14 @@ def test_a_failed_transaction_leaves_nothing(path: Path):
     database = Database(None, path)
     database.migrate()
     upload = "INSERT INTO uploads VALUES ('a', '', '', 1, 1, '2026-01-01')"
-    with pytest.raises(ZeroDivisionError), database.write() as session:
-        session.execute(text(upload))
-        _ = 1 / 0
+
+    def fail() -> None:
+        with database.write() as session:
+            session.execute(text(upload))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     with database.write() as session:
         session.execute(text(upload))
     with pytest.raises(DanqingError) as caught, database.write() as session:

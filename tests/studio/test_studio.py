@@ -335,3 +335,14 @@ def test_the_front_loads_no_torch():
         "assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_an_upload_on_a_full_disk(open_studio, monkeypatch):
+    def full(*_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    studio = open_studio()
+    monkeypatch.setattr(studio.blobs, "put", full)
+    with pytest.raises(DanqingError, match="No space left") as caught:
+        studio.upload(picture())
+    assert caught.value.next_step

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import Any, Final, cast
 
 from danqing.spec.errors import InvalidRequestError
@@ -66,16 +67,12 @@ def _from_percent(text: str) -> float:
         raise ValueError(text) from error
 
 
-def _label(find: Callable[[str], Any]) -> Callable[[str], str]:
-    """Writes a registry entry's label; a name that is in no registry stays as it is."""
-
-    def write(value: str) -> str:
-        try:
-            return str(find(value).name)
-        except InvalidRequestError:
-            return value
-
-    return write
+def label(find: Callable[[str], Any], name: str) -> str:
+    """The label of a registry entry; a name that is in no registry, such as an upscaler's file, stays as it is."""
+    try:
+        return str(find(name).name)
+    except InvalidRequestError:
+        return name
 
 
 def _choice(labels: dict[str, str]) -> tuple[Callable[[str], str], Callable[[str], str]]:
@@ -155,8 +152,8 @@ _SOFT: Final = tuple(
 
 ENTRIES: Final[tuple[Entry, ...]] = (
     _whole("Steps", "sampling", "steps"),
-    Entry("Sampler", ("sampling", "sampler"), _label(find_sampler), _text),
-    Entry("Schedule type", ("sampling", "schedule"), _label(find_schedule), _text),
+    Entry("Sampler", ("sampling", "sampler"), partial(label, find_sampler), _text),
+    Entry("Schedule type", ("sampling", "schedule"), partial(label, find_schedule), _text),
     _number("CFG scale", "guidance", "scale"),
     _whole("Seed", "seed"),
     _word("Model", "model"),
@@ -183,13 +180,13 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     _number("Skip Early CFG", "guidance", "skip_early"),
     _number("NGMS", "guidance", "s_min_uncond"),
     Entry("Hires upscale", ("hires", "scale"), number, float, always=True),
-    Entry("Hires upscaler", ("hires", "upscaler"), _label(find_upscaler), _text, always=True),
+    Entry("Hires upscaler", ("hires", "upscaler"), partial(label, find_upscaler), _text, always=True),
     _whole("Hires steps", "hires", "steps"),
     Entry("Hires denoising strength", ("hires", "strength"), number, float, always=True),
     _word("Hires prompt", "hires", "prompt"),
     _word("Hires negative prompt", "hires", "negative_prompt"),
-    Entry("Hires sampler", ("hires", "sampler"), _label(find_sampler), _text),
-    Entry("Hires schedule type", ("hires", "schedule"), _label(find_schedule), _text),
+    Entry("Hires sampler", ("hires", "sampler"), partial(label, find_sampler), _text),
+    Entry("Hires schedule type", ("hires", "schedule"), partial(label, find_schedule), _text),
     _number("Hires CFG Scale", "hires", "guidance_scale"),
     _word("Hires checkpoint", "hires", "model"),
     Entry("Refiner", ("refiner", "model"), _text, _text, always=True),

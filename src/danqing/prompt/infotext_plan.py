@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from danqing.prompt.infotext_fields import label
 from danqing.spec.model import ModelRef
 from danqing.spec.plan import PassPlan, Plan
 from danqing.spec.registry.samplers import find_sampler
@@ -62,8 +63,8 @@ def _short(model: ModelRef) -> str:
 def _sampling(step: PassPlan) -> dict[str, Any]:
     return {
         **step.sampling.model_dump(),
-        "sampler": find_sampler(step.sampling.sampler).name,
-        "schedule": find_schedule(step.sampling.schedule).name,
+        "sampler": label(find_sampler, step.sampling.sampler),
+        "schedule": label(find_schedule, step.sampling.schedule),
     }
 
 
@@ -83,12 +84,12 @@ def _hires(base: PassPlan, hires: PassPlan) -> dict[str, Any]:
         "steps": (hires.sampling.steps, base.sampling.steps),
         "guidance_scale": (hires.guidance_scale, base.guidance_scale),
         "model": (hires.model.name, base.model.name),
-        "sampler": (find_sampler(hires.sampling.sampler).name, find_sampler(base.sampling.sampler).name),
-        "schedule": (find_schedule(hires.sampling.schedule).name, find_schedule(base.sampling.schedule).name),
+        "sampler": (label(find_sampler, hires.sampling.sampler), label(find_sampler, base.sampling.sampler)),
+        "schedule": (label(find_schedule, hires.sampling.schedule), label(find_schedule, base.sampling.schedule)),
     }
     return {
         **size,
-        "upscaler": find_upscaler(hires.upscaler).name if hires.upscaler else "Latent",
+        "upscaler": label(find_upscaler, hires.upscaler) if hires.upscaler else "Latent",
         "strength": 0.6 if hires.strength is None else hires.strength,
         **{name: own for name, (own, first) in differing.items() if own != first},
     }

@@ -90,18 +90,19 @@ class JobRunner:
 
     def channel(self, job: Job) -> Channel:
         """The events of a job, begun from the database if it was not live here."""
-        return self.hub.open(job.id, [*self._record_events(job), _state_event(job)])
+        return self.hub.channel(job.id) or self.hub.open(job.id, [*self._record_events(job, set()), _state_event(job)])
 
     def refresh(self, job_id: str) -> None:
         """Bring the events of a job that another process runs up to the database; take the job if it is free."""
-        if self.holds(job_id) or self.adopt(job_id):
+        lease = self._store.leases([job_id]).get(job_id)
+        free = lease is not None and lease.state == "queued" and lease.owner_id is None
+        if self.holds(job_id) or (free and self.adopt(job_id)):
             return
         job = self._store.job(job_id)
         channel = self.channel(job)
         seen = {event.index for _, event in channel.after(0) if isinstance(event, RecordEvent)}
-        for event in self._record_events(job):
-            if event.index not in seen:
-                channel.publish(event)
+        for event in self._record_events(job, seen):
+            channel.publish(event)
         if channel.state is None or channel.state.state != job.state:
             channel.publish(_state_event(job))
 
@@ -283,10 +284,11 @@ class JobRunner:
             created_at=utc_now(),
         )
 
-    def _record_events(self, job: Job) -> list[RecordEvent]:
+    def _record_events(self, job: Job, seen: set[int]) -> list[RecordEvent]:
         return [
             RecordEvent(job_id=job.id, index=index, record_id=record_id, picture=self._store.record(record_id).picture)
             for index, record_id in sorted(self._store.record_ids(job.id).items())
+            if index not in seen
         ]
 
 
@@ -300,6 +302,8 @@ def _whole_job(event: ProgressEvent, live: _Live) -> ProgressEvent:
     part = (min(event.pass_index, passes - 1) + min(1.0, event.step / max(1, event.steps))) / passes
     live.fractions[event.index] = max(live.fractions.get(event.index, 0.0), min(part, 0.999))
     fraction, eta_s = live.fraction, event.eta_s
+    if event.fraction > fraction + 0.01:  # the worker knows of fewer pictures, so its ETA is too short
+        eta_s = None
     if eta_s is None and live.started_at is not None and fraction > 0:
         elapsed_s = (utc_now() - live.started_at).total_seconds()
         eta_s = elapsed_s * (1 - fraction) / fraction

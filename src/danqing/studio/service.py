@@ -18,22 +18,20 @@ from danqing.spec.record import Job, JobState, Record
 from danqing.spec.request import Request
 from danqing.store.base import RecordQuery, Store, Upload
 from danqing.store.blobs import BlobStore
-from danqing.store.database import Database
 from danqing.store.ids import new_id
 from danqing.store.owners import Owner, utc_now
-from danqing.store.sql import SqlStore
 from danqing.store.thumbnails import thumbnail_of_bytes
 from danqing.studio.doctor import examine
 from danqing.studio.events import Channel
 from danqing.studio.intake import resolve
 from danqing.studio.keeper import Chore, Keeper
 from danqing.studio.library import library_for, styles_of
+from danqing.studio.opening import local_pool, make_folder, open_store
 from danqing.studio.reproduction import check_reproducible, request_of_picture, request_of_plan
 from danqing.studio.runner import JobRunner
 from danqing.studio.settings import Settings
 from danqing.studio.uploads import UploadLimits, check_picture
 from danqing.studio.watching import Watching, afollow, follow
-from danqing.workers.local import LocalPool, LocalPoolOptions
 from danqing.workers.pool import WorkerPool, WorkerStatus
 
 if TYPE_CHECKING:
@@ -68,7 +66,7 @@ class Studio:
     ) -> None:
         self.settings = settings
         self.blobs = BlobStore(settings.data_dir)
-        self.pool = pool or LocalPool(_pool_options(settings))
+        self.pool = pool or local_pool(settings)
         self._given_store = store
         self._catalog = catalog
         self._planner = planner
@@ -87,8 +85,8 @@ class Studio:
         """
         if self._open is not None:
             raise ConflictError("the studio is open already", next_step="close it first")
-        _make_folder(self.settings.data_dir)
-        store = self._given_store or self._open_database()
+        make_folder(self.settings.data_dir)
+        store = self._given_store or open_store(self.settings)
         store.beat(self._owner)
         store.reap(lease_s=self.settings.lease_s)
         runner = JobRunner(store, self.blobs, self.pool, self._owner)
@@ -104,6 +102,7 @@ class Studio:
         self.pool.start(runner, self.settings.data_dir, eager=eager)
         keeper.start()
         if eager:
+            self.purge()
             self._collect(store, runner, adopt=True)
 
     def close(self) -> None:
@@ -257,7 +256,14 @@ class Studio:
         """Check and keep a picture, upright. BadFileError."""
         limits = UploadLimits(self.settings.upload_max_bytes, self.settings.upload_max_pixels)
         picture = check_picture(data, limits)
-        sha256 = self.blobs.put(picture.data, picture.media_type)
+        try:
+            sha256 = self.blobs.put(picture.data, picture.media_type)
+        except OSError as error:
+            raise DanqingError(
+                f"the picture cannot be kept: {error.strerror}",
+                value=str(self.settings.data_dir),
+                next_step="make room on the disk, or check that the data folder can be written",
+            ) from error
         upload = Upload(sha256, picture.width_px, picture.height_px, picture.media_type, Path(name).name[:255])
         self._store.add_upload(upload)
         return upload
@@ -308,11 +314,6 @@ class Studio:
         if self._open is None:
             raise ConflictError("the studio is closed", next_step="start it, or use it in a `with` block")
         return self._open
-
-    def _open_database(self) -> Store:
-        database = Database(self.settings.database_url, self.settings.data_dir / "danqing.db")
-        database.migrate()
-        return SqlStore(database)
 
     def _plan(self, request: Request, catalog: Catalog, **facts: Any) -> tuple[Plan, ...]:
         if self._planner is None:
@@ -365,25 +366,3 @@ class Studio:
 
 def _page(limit: int) -> int:
     return min(max(limit, 0), _LARGEST_PAGE)
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DanqingError(
-            f"the data folder cannot be made: {error.strerror}",
-            field="data_dir",
-            value=str(path),
-            next_step="choose another folder with DANQING_DATA_DIR or --data",
-        ) from error
-
-
-def _pool_options(settings: Settings) -> LocalPoolOptions:
-    return LocalPoolOptions(
-        devices=settings.devices,
-        models_dir=settings.models_path,
-        precision=settings.precision,
-        max_inflight=settings.max_inflight,
-        ready_timeout_s=settings.worker_ready_timeout_s,
-    )

@@ -1,6 +1,6 @@
 """A Studio that paints a deterministic picture with Pillow in about a second: for the page's tests, and to look at it.
 
-`python tests/web/fake_studio.py [PORT]` serves the page with it.
+`python tests/web/page_studio.py [PORT]` serves the page with it.
 """
 
 from __future__ import annotations

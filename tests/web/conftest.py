@@ -1,0 +1,96 @@
+"""The page in a browser: a fake studio behind it, Debian's Chromium before it."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+import time
+
+import pytest
+from page_studio import FakeStudio, build_app
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+    "--no-first-run",
+]
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Served:
+    """A running page: `studio` behind it, `address` before it."""
+
+    def __init__(self, studio, address):
+        self.studio = studio
+        self.address = address
+
+
+@pytest.fixture(scope="module")
+def served():
+    import uvicorn
+
+    studio = FakeStudio(step_s=0.03)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(build_app(studio), host="127.0.0.1", port=port, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 30
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.05)
+    yield Served(studio, f"http://127.0.0.1:{port}/")
+    server.should_exit = True
+    thread.join(timeout=10)
+
+
+@pytest.fixture
+def open_page(chromium, served):
+    """Opens the page; afterwards: no request left this machine, and nothing was wrong in the browser's console."""
+    contexts = []
+    wrong = []
+
+    def watch(page):
+        page.on("request", lambda r: None if _stays(r.url, served.address) else wrong.append(f"request to {r.url}"))
+        page.on("pageerror", lambda error: wrong.append(f"page error: {error}"))
+        page.on("console", lambda m: wrong.append(f"console: {m.text}") if m.type == "error" else None)
+
+    def start(width=1280, height=720, locale="en-US", dark=False, touch=False):
+        context = chromium.new_context(
+            viewport={"width": width, "height": height},
+            locale=locale,
+            color_scheme="dark" if dark else "light",
+            has_touch=touch,
+        )
+        contexts.append(context)
+        page = context.new_page()
+        watch(page)
+        page.goto(served.address)
+        page.wait_for_selector("html.dq-ready .dq-board", timeout=30_000)
+        page.set_default_timeout(10_000)
+        return page
+
+    start.wrong = wrong
+    yield start
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def _stays(url, address):
+    return url.startswith((address, "data:", "blob:"))

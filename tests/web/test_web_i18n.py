@@ -1,0 +1,103 @@
+"""Three languages with the same keys, all of them used, none missing, nothing hard-coded."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from danqing.spec.errors import DanqingError
+from danqing.spec.errors import InvalidRequestError as Invalid
+from danqing.spec.registry.samplers import SAMPLERS
+from danqing.spec.registry.schedules import SCHEDULES
+from danqing.web.assets import CANVAS
+from danqing.web.errors import explain
+from danqing.web.fields import CONTROLS
+from danqing.web.form import NAMES
+from danqing.web.i18n import LANGUAGES, negotiate, say, words
+
+SCRIPTS = sorted(CANVAS.glob("*.js"))
+
+
+def test_the_three_files_have_the_same_keys():
+    keys = {language: set(words(language)) for language in LANGUAGES}
+    assert keys["en"] == keys["zh-Hans"] == keys["zh-Hant"]
+
+
+def test_placeholders_and_blanks():
+    for key in words("en"):
+        found = [set(re.findall(r"{(\w+)}", words(language)[key])) for language in LANGUAGES]
+        assert found[0] == found[1] == found[2], key
+        assert all(words(language)[key].strip() for language in LANGUAGES), key
+
+
+@pytest.mark.parametrize(("language", "charset"), [("zh-Hans", "gb2312"), ("zh-Hant", "big5")])
+def test_each_chinese_uses_its_own_characters(language, charset):
+    """GB 2312 has no traditional-only character, Big5 no simplified-only one."""
+    for key, text in words(language).items():
+        for character in re.findall(r"[\u4e00-\u9fff]", text):
+            assert character.encode(charset, "ignore"), f"{key}: {character}"
+
+
+def test_every_control_has_words():
+    for language in LANGUAGES:
+        for control in CONTROLS.values():
+            assert control.label(language)
+            assert control.tip(language)
+            assert len(control.choices(language)) == len(control.options)
+        for name in NAMES:
+            assert say(language, f"f.{name}")
+        for info in SAMPLERS:
+            assert say(language, f"h.sampler.{info.key}")
+        for info in SCHEDULES:
+            assert say(language, f"h.schedule.{info.key}")
+
+
+def test_every_error_kind_has_words():
+    kinds = [DanqingError, *DanqingError.__subclasses__(), *Invalid.__subclasses__()]
+    for kind in kinds:
+        for language in LANGUAGES:
+            assert say(language, f"e.code.{kind.code}")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_name_only_keys_that_exist(script):
+    text = script.read_text(encoding="utf-8")
+    named = re.findall(r"\bt\(\s*'([\w.-]+)'", text)
+    named += re.findall(r"\bt(?:Aria|Title|Placeholder)?: '([\w.-]+)'", text)
+    assert set(named) <= set(words("en"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_write_no_words_of_their_own(script):
+    """A string of two English words or any Chinese would be text that no translation reaches."""
+    code = re.sub(r"/\*.*?\*/|//[^\n]*", "", script.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert not re.search(r"[\u4e00-\u9fff]", code)
+    sentences = re.findall(r"text: '([^']*)'", code)
+    assert [text for text in sentences if re.search(r"[A-Za-z]", text)] == []
+
+
+def test_the_language_of_a_browser():
+    assert negotiate("zh-TW,zh;q=0.9,en;q=0.8") == "zh-Hant"
+    assert negotiate("zh-HK") == "zh-Hant"
+    assert negotiate("zh-Hans-HK") == "zh-Hans"
+    assert negotiate("zh-CN,en") == "zh-Hans"
+    assert negotiate("de-DE,de;q=0.9") == "en"
+    assert negotiate("en;q=0.2, zh-SG;q=0.7") == "zh-Hans"
+    assert negotiate("zh;q=oops") == "en"
+
+
+def test_an_unknown_key_is_an_error():
+    with pytest.raises(KeyError):
+        say("en", "no.such.key")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_errors_are_said_in_the_language_with_their_field(language):
+    error = Invalid("sampling.steps: too small", field="sampling.steps", value=0, allowed="≥ 1 and ≤ 500")
+    shown = explain(error, language)
+    assert shown["field"] == "steps"
+    assert "≥ 1, ≤ 500" in shown["text"]
+    assert "0" in shown["text"]
+    assert explain(Invalid("missing", field="mask"), language)["text"] == say(language, "e.mask")
+    assert explain(DanqingError.from_dict({"code": "worker", "message": "gone"}), "zh-Hant")["text"].startswith("作畫")
