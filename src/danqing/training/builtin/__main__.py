@@ -40,6 +40,7 @@ class Job:
     vae_until: float | None = None
     until: float | None = None
     stop_after_steps: int | None = None
+    adapt_threads: bool = False
 
 
 def stage_data(job: Job) -> Dataset:
@@ -86,7 +87,7 @@ def train(job: Job, last: str = "export") -> None:
     vae = stage_vae(job, full)
     if "unet" not in wanted:
         return
-    kept = subset(full, job.config.unet.exclude)
+    kept = subset(full, job.config.unet.labels)
     models, run = unet_run(job.config, tokenizer, job.out, job.device)
     schedule = make_schedule(job.config)
 
@@ -95,7 +96,7 @@ def train(job: Job, last: str = "export") -> None:
         about = describe(job.config, kept, run, fit_preview(vae, kept, job.config.precision))
         export_model(models, vae, about, job.config, job.model_dir)
 
-    hooks = Hooks(show, job.stop_after_steps)
+    hooks = Hooks(show, job.stop_after_steps, job.adapt_threads)
     cache = cached(job.out / "latents.pt", vae, kept, job.config, job.device)
     train_unet(models, run, (kept, cache), job.config, job.until, hooks)
     if last == "export":
@@ -120,7 +121,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         "--vae-until", type=_clock, help="end the VAE stage at this local time (ISO 8601) at the latest"
     )
     parser.add_argument("--until", type=_clock, help="end the UNet stage at this local time (ISO 8601) at the latest")
-    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--threads", type=int, help="CPU threads; 0 uses one while the machine is busy, else all")
     return parser.parse_args(argv)
 
 
@@ -155,6 +156,7 @@ def main(argv: list[str] | None = None) -> int:
             model_dir=args.model_dir or args.out / "danqing-mini",
             vae_until=args.vae_until,
             until=args.until,
+            adapt_threads=args.threads == 0,
         )
         train(job, args.last_stage)
     except DanqingError as error:

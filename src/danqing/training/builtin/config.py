@@ -95,7 +95,7 @@ class UNetConfig:
     attention_levels: tuple[bool, ...] = (False, True, True)
     layers_per_block: int = 2
     heads: int = 4
-    exclude: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
     min_snr_gamma: float = 0.0
     log_sigma_mean: float = 0.3
     log_sigma_std: float = 1.4

@@ -80,7 +80,7 @@ def join_concepts(
 
 def render_svg(body: str, view: tuple[int, int, int, int], size_px: int) -> NDArray[np.uint8]:
     """An icon body drawn on transparency, `[size, size, 4]`."""
-    import resvg_py  # noqa: PLC0415 (only the training extra has it)
+    import resvg_py
 
     left, top, width, height = view
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'

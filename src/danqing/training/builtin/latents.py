@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,9 +100,9 @@ def cached(path: Path, vae: AutoencoderKL, dataset: Dataset, config: TrainConfig
     return cache
 
 
-def subset(dataset: Dataset, exclude: tuple[str, ...]) -> Dataset:
-    """The dataset without the pictures whose English label matches; rows are numbered anew."""
-    patterns = [re.compile(p) for p in exclude]
-    keep = [p for p in dataset.pictures if not any(r.search(p.concept.words["en"][0]) for r in patterns)]
+def subset(dataset: Dataset, labels: tuple[str, ...]) -> Dataset:
+    """The pictures with these English labels (all when none are given); rows are numbered anew."""
+    wanted = set(labels)
+    keep = [p for p in dataset.pictures if not wanted or p.concept.words["en"][0] in wanted]
     rows = [p.row for p in keep]
     return Dataset(tuple(dataclasses.replace(p, row=i) for i, p in enumerate(keep)), dataset.rgba[rows])
