@@ -83,12 +83,12 @@ def latents(
     def session(one: Plan) -> Session:
         return txt2img(Context(one, NoPictures(), total_steps=one.base.sampling.steps))
 
-    # The companions claim to be nearly done, so that the scheduler lets each of them in at once.
-    engine.submit("measured", overheard(session(plan), own), sink, expected_calls=1000.0)
+    # Each companion is more urgent than those before it, so that the scheduler lets it in at once.
+    engine.submit("measured", overheard(session(plan), own), sink)
     joined = 0
     while engine.tick():
         if len(executor.batches) > joined and joined < len(companions):
-            engine.submit(f"companion{joined}", session(companions[joined]), sink)
+            engine.submit(f"companion{joined}", session(companions[joined]), sink, priority=1 + joined)
             joined += 1
         if cancelled is not None and len(executor.batches) >= len(companions) + CANCEL_AFTER:
             engine.cancel(f"companion{cancelled}")

@@ -1,7 +1,8 @@
 """Mean latency of twenty 4-step pictures that arrive with four of 50 steps (bar: at most 0.35 × that of a queue).
 
-The queue is first come, first served. Both sides use the same executor and loaded model. First come, first served paints one picture at a time in the order of
-arrival, which a fixed seed shuffles; each round has its own order. Latency runs from the common arrival to the picture.
+The queue is first come, first served: one picture at a time in the order of arrival, which a fixed seed shuffles; each
+round has its own order. Both use the same executor and loaded model. Latency runs from the common arrival to the
+finished picture.
 """
 
 from __future__ import annotations

@@ -137,9 +137,14 @@ def test_train_runs_the_trainer_in_its_own_process(danqing, monkeypatch):
 
     monkeypatch.setattr(subprocess, "Popen", Process)
     Path("a.toml").write_text("")
-    assert danqing("train", "builtin", "--config", "a.toml", "--resume", "--steps", "5").code == 3
-    assert started[0][1:] == ["-m", "danqing.training.builtin", "--config", "a.toml", "--resume", "--steps", "5"]
-    assert danqing("train", "builtin", "--config", "no.toml").code == 2
+    assert danqing("train", "builtin", "--config", "a.toml", "--resume", "--until", "12:00").code == 3
+    beginning = ["-m", "danqing.training.builtin", "--config"]
+    assert started[0][1:] == [*beginning, "a.toml", "--out", str(Path("runs", "a")), "--resume", "--until", "12:00"]
+    assert danqing("train", "builtin", "--config", "builtin-tiny", "--out", "here").code == 3
+    assert started[-1][1:] == [*beginning, "builtin-tiny", "--out", "here"]
+    answer = danqing("train", "builtin", "--config", "no.toml")
+    assert answer.code == 2
+    assert "builtin-tiny" in answer.err
 
 
 def test_serve_tells_of_a_taken_port_and_an_open_bind(danqing, tmp_path):

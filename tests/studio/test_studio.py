@@ -281,8 +281,9 @@ def test_fifty_submits_at_once(open_studio):
 
 def test_two_studios_on_one_folder(open_studio):
     slow, quick = FakePool(delay_s=0.05), FakePool()
-    server, cli = open_studio(slow, eager=True), open_studio(quick, eager=True)
+    server = open_studio(slow, eager=True)
     long_job = server.submit(APPLE.model_copy(update={"count": 2}))
+    cli = open_studio(quick, eager=True)  # looks for orphans as it starts
     own = cli.submit(APPLE)
     assert cli.wait(own.id, 10).state == "done"
     assert cli.job(long_job.id).state in ("queued", "running")
@@ -294,11 +295,11 @@ def test_two_studios_on_one_folder(open_studio):
 
 
 def test_a_job_is_cancelled_from_another_studio(open_studio):
-    pool = FakePool(delay_s=0.2)
-    server, cli = open_studio(pool), open_studio()
-    job = server.submit(APPLE.model_copy(update={"count": 8}))
-    cli.cancel(job.id)
-    assert server.wait(job.id, 5).state == "cancelled"
+    server, cli = open_studio(FakePool(delay_s=0.5, steps=8)), open_studio()
+    job = server.submit(APPLE)
+    assert cli.cancel(job.id).state == "cancelled"
+    assert states(list(server.watch(job.id, timeout_s=3)))[-1] == "cancelled"  # long before its first picture
+    server.pool.delay_s = 0.0
     again = server.submit(APPLE)
     assert server.wait(again.id, 5).state == "done"  # the pool did stop
 

@@ -15,6 +15,7 @@ from danqing.spec.errors import BadFileError, InvalidRequestError, MissingWeight
 from danqing.training.builtin import dataset, sources
 from danqing.training.builtin.captions import CaptionContext, draw_caption
 from danqing.training.builtin.config import CaptionConfig, SourceConfig, load_config, parse_config
+from danqing.training.builtin.latents import subset
 from danqing.training.builtin.loop import step_rng
 from danqing.training.builtin.tokenizer import caption_corpus, save_tokenizer, train_tokenizer
 
@@ -43,6 +44,13 @@ def test_dataset_round_trip(built: dataset.Dataset, tmp_path: Path) -> None:
     again = dataset.load(tmp_path / "d")
     assert again.pictures == built.pictures
     assert np.array_equal(again.rgba, built.rgba)
+
+
+def test_subset_keeps_the_named_labels_and_numbers_them_anew(built: dataset.Dataset) -> None:
+    kept = subset(built, ("banana", "red heart"))
+    assert [(p.row, p.concept.words["en"][0]) for p in kept.pictures] == [(0, "banana"), (1, "red heart")]
+    assert np.array_equal(kept.rgba, built.rgba[1:])
+    assert subset(built, ()).pictures == built.pictures
 
 
 def test_composite_paints_the_background(built: dataset.Dataset) -> None:

@@ -12,12 +12,16 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from danqing.spec.errors import BadFileError
-from danqing.training.builtin.__main__ import Job, main, train
+from danqing.training.builtin.__main__ import Job, main, stage_data, stage_vae, train
 from danqing.training.builtin.config import StageConfig, TrainConfig, parse_config
+from danqing.training.builtin.dataset import composite
 from danqing.training.builtin.diffusion import add_noise, draw_timesteps, make_schedule
 from danqing.training.builtin.groupnorm import FastGroupNorm
+from danqing.training.builtin.latents import WHITE, cached, encode, normalize_latents
 from danqing.training.builtin.loop import Budget, Ema, step_seed
 from danqing.training.builtin.sample import sigma_ladder
+from danqing.training.builtin.unet import Hooks
+from danqing.training.builtin.vae import build_vae
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torch.*", "ignore::DeprecationWarning")
 
@@ -65,6 +69,49 @@ def _paint(folder: Path) -> None:
     assert image.size == (32, 32)
     assert pipe.scheduler.config.prediction_type == "v_prediction"
     assert float(pipe.scheduler.alphas_cumprod[-1]) == pytest.approx(4.03582e-05, rel=1e-2)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_latents_are_kept_normalised_and_made_again_for_another_autoencoder(
+    config: TrainConfig, packages: tuple[Path, Any], tmp_path: Path
+) -> None:
+    here = job(config, packages, tmp_path)
+    data = stage_data(here)
+    vae = stage_vae(here, data)
+    first = cached(tmp_path / "latents.pt", vae, data, config, here.device)
+    plain = encode(vae, composite(data.rgba, WHITE), here.device, config.precision)
+    assert plain.mean((0, 2, 3)).abs().max() < 1e-3
+    assert (plain.std((0, 2, 3)) - 1).abs().max() < 1e-3
+    assert torch.equal(first.white[:, 0], plain.half())
+    stamp = (tmp_path / "latents.pt").stat().st_mtime_ns
+    again = cached(tmp_path / "latents.pt", vae, data, config, here.device)
+    assert torch.equal(first.colored, again.colored)
+    assert (tmp_path / "latents.pt").stat().st_mtime_ns == stamp
+    vae.quant_conv.bias.data += 1.0
+    other = cached(tmp_path / "latents.pt", vae, data, config, here.device)
+    assert not torch.equal(first.white, other.white)
+
+
+def test_normalising_changes_no_picture(config: TrainConfig, packages: tuple[Path, Any], tmp_path: Path) -> None:
+    data = stage_data(job(config, packages, tmp_path))
+    torch.manual_seed(0)
+    vae = build_vae(config.vae).eval().requires_grad_(False)
+    x = torch.from_numpy(composite(data.rgba, WHITE))
+    before = vae.decode(vae.encode(x).latent_dist.mode()).sample
+    normalize_latents(vae, data, torch.device("cpu"), "fp32")
+    after = vae.decode(vae.encode(x).latent_dist.mode()).sample
+    assert torch.allclose(before, after, atol=1e-4)
+
+
+@pytest.mark.parametrize(("load", "threads"), [(0.5, 2), (9.0, 1)])
+def test_threads_follow_the_load(load: float, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr("os.getloadavg", lambda: (load, load, load))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    Hooks().fit_threads()
+    assert chosen == [threads]
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated
 
@@ -22,25 +24,31 @@ def train() -> None:
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 def builtin(
     context: typer.Context,
-    config: Annotated[Path, typer.Option("--config", help="A training configuration (TOML).")],
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run.")] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Folder of the prepared pictures.")] = None,
+    config: Annotated[str, typer.Option("--config", help="A TOML file, or the name of one in the package.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; runs/NAME if unset.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of the pictures' packages.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
 ) -> None:
     """Train danqing-mini; further options go to `python -m danqing.training.builtin` as they are."""
-    if not config.is_file():
+    names = sorted(file.name.removesuffix(".toml") for file in _configs().iterdir() if file.name.endswith(".toml"))
+    if config not in names and not Path(config).is_file():
         raise NotFoundError(
             "there is no such configuration",
             field="--config",
-            value=str(config),
-            allowed="a TOML file",
-            next_step="see src/danqing/training/configs for examples",
+            value=config,
+            allowed=f"a TOML file, or {', '.join(names)}",
+            next_step="begin with builtin-tiny, which shows in a minute that everything is installed",
         )
-    command = [sys.executable, "-m", "danqing.training.builtin", "--config", str(config)]
-    for option, value in (("--out", out), ("--data", data)):
-        command += [option, str(value)] if value is not None else []
+    out = out or Path("runs") / Path(config).stem
+    command = [sys.executable, "-m", "danqing.training.builtin", "--config", config, "--out", str(out)]
+    command += ["--data", str(data)] if data is not None else []
     command += ["--resume"] if resume else []
     raise typer.Exit(_run([*command, *context.args]))
+
+
+def _configs() -> Traversable:
+    # by path, not by import: the trainer's package loads torch
+    return files("danqing").joinpath("training", "configs")
 
 
 def _run(command: list[str]) -> int:

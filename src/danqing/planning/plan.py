@@ -105,13 +105,14 @@ class _Planner:
         self.words = words_of(request, self.seed, inputs.library)
         if request.seed is None and self.words[0].seed is not None:
             self.seed = self.words[0].seed
-        self.notes: list[str] = list(self.words[0].notes)
+        self.notes: list[str] = list(dict.fromkeys(note for words in self.words for note in words.notes))
 
     def plans(self) -> tuple[Plan, ...]:
-        size = self._base_size()
+        sides = [self._base_size(words) for words in self.words]
         variation_seed = self._variation_seed()
         return tuple(
-            self._plan(words, size, self._seeds(index, variation_seed)) for index, words in enumerate(self.words)
+            self._plan(words, size, self._seeds(index, variation_seed))
+            for index, (words, size) in enumerate(zip(self.words, sides, strict=True))
         )
 
     def _plan(self, words: Words, size: SizePx, seeds: SeedPlan) -> Plan:
@@ -134,7 +135,7 @@ class _Planner:
             notes=tuple(self.notes),
         )
 
-    def _base_size(self) -> SizePx:
+    def _base_size(self, words: Words) -> SizePx:
         request, picture = self.request, self.inputs.image_size
         if not isinstance(request, Txt2ImgRequest) and picture is None:
             raise InvalidRequestError("the init picture is missing", field="image", next_step="upload a picture first")
@@ -145,10 +146,10 @@ class _Planner:
         if isinstance(request, InpaintRequest) and request.only_masked:
             picture = None
         width_px, height_px = request.width_px, request.height_px
-        if width_px is None and height_px is None and self.words[0].aspect is not None and picture is None:
-            width_px, height_px = self.words[0].sides(self.model.defaults.size_px, self.model.latent_scale)
+        if width_px is None and height_px is None and words.aspect is not None and picture is None:
+            width_px, height_px = words.sides(self.model.defaults.size_px, self.model.latent_scale)
         size, notes = sizes.asked_size(width_px, height_px, self.model, picture)
-        self.notes.extend(notes)
+        self.notes.extend(note for note in notes if note not in self.notes)
         return size
 
     def _check_mask(self, picture: SizePx | None) -> None:

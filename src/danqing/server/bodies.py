@@ -16,9 +16,10 @@ from starlette.datastructures import UploadFile
 from danqing.server.deps import StudioDep
 from danqing.server.errors import MalformedBodyError, MediaTypeError
 from danqing.spec.base import Data
+from danqing.spec.complaints import from_validation_error
 from danqing.spec.errors import BadFileError, InvalidRequestError
 from danqing.spec.plan import Plan
-from danqing.spec.request import REQUEST, Request, from_validation_error
+from danqing.spec.request import REQUEST, REQUEST_MODELS, Request
 
 T = TypeVar("T")
 PICTURE_FIELDS = ("image", "mask")
@@ -141,7 +142,7 @@ def validated(adapter: TypeAdapter[T], data: dict[str, Any]) -> T:
     try:
         return adapter.validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
-        raise from_validation_error(error) from error
+        raise from_validation_error(error, REQUEST_MODELS) from error
 
 
 def decode_data_uri(uri: str, field: str) -> bytes:

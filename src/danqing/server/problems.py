@@ -18,8 +18,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from danqing.spec.complaints import from_validation_error
 from danqing.spec.errors import DanqingError, InvalidRequestError
-from danqing.spec.request import from_validation_error
 
 logger = logging.getLogger("danqing.server")
 

@@ -15,7 +15,8 @@ DanqingError
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Any, cast
 
 
 class DanqingError(Exception):
@@ -68,7 +69,7 @@ class DanqingError(Exception):
         for key in ("field", "value", "allowed", "next_step"):
             item = getattr(self, key)
             if item is not None:
-                data[key] = item if isinstance(item, (str, int, bool, list, dict)) else repr(item)
+                data[key] = _plain(item)
         return data
 
     @classmethod
@@ -150,6 +151,17 @@ class CancelledError(DanqingError):
 
     code = "cancelled"
     http_status = 409
+
+
+def _plain(item: Any) -> Any:
+    """The value if strict JSON in UTF-8 can carry it (no NaN, no lone surrogate), else how Python writes it."""
+    if not isinstance(item, (str, int, list, dict)):
+        return repr(item)
+    try:
+        json.dumps(item, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, TypeError, RecursionError):
+        return ascii(cast("Any", item))
+    return cast("Any", item)
 
 
 def _leaves(kind: type[DanqingError]) -> list[type[DanqingError]]:

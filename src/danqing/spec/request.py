@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import Field, TypeAdapter, ValidationError
 
 from danqing.spec.base import MAX_SIDE_PX, MIN_SIDE_PX, Data, Seed
-from danqing.spec.errors import InvalidRequestError
+from danqing.spec.complaints import from_validation_error
 from danqing.spec.geometry import Margins, SizePx
 
 PictureRef = Annotated[
@@ -194,14 +194,7 @@ Request = Annotated[
     Field(discriminator="kind"),
 ]
 REQUEST: TypeAdapter[Txt2ImgRequest | Img2ImgRequest | InpaintRequest | OutpaintRequest] = TypeAdapter(Request)
-KINDS = ("txt2img", "img2img", "inpaint", "outpaint")
-
-_NEXT_STEPS = {
-    "extra_forbidden": "remove the field or correct its name",
-    "missing": "add the field",
-    "union_tag_invalid": "use one of the kinds",
-    "union_tag_not_found": "add `kind`",
-}
+REQUEST_MODELS = (Txt2ImgRequest, Img2ImgRequest, InpaintRequest, OutpaintRequest)
 
 
 def parse_request(data: Any) -> Request:
@@ -215,38 +208,4 @@ def parse_request(data: Any) -> Request:
     try:
         return REQUEST.validate_python(data)
     except ValidationError as error:
-        raise from_validation_error(error) from error
-
-
-def from_validation_error(error: ValidationError) -> InvalidRequestError:
-    """Say the first of pydantic's complaints in our own form."""
-    first = error.errors(include_url=False)[0]
-    path = [str(part) for part in first["loc"] if str(part) not in KINDS]
-    context: dict[str, Any] = dict(first.get("ctx") or {})
-    inner = context.get("error")
-    if isinstance(inner, InvalidRequestError):
-        return inner
-    kind = first["type"]
-    allowed = _allowed(kind, context, first["msg"])
-    return InvalidRequestError(
-        f"{'.'.join(path) or 'the request'}: {first['msg']}",
-        field=".".join(path) or ("kind" if kind.startswith("union_tag") else None),
-        value=None if kind == "missing" else first.get("input"),
-        allowed=allowed,
-        next_step=_NEXT_STEPS.get(kind, "change the value to an allowed one and send the request again"),
-    )
-
-
-def _allowed(kind: str, context: dict[str, Any], message: str) -> str:
-    if kind.startswith("union_tag"):
-        return ", ".join(KINDS)
-    if "expected" in context:
-        return str(context["expected"])
-    if "pattern" in context:
-        return "`sha256:<64 hex digits>` of an upload or `record:<id>`"
-    bounds = [
-        f"{sign} {context[key]}" for key, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<")) if key in context
-    ]
-    if bounds:
-        return " and ".join(bounds)
-    return message[0].lower() + message[1:]
+        raise from_validation_error(error, REQUEST_MODELS) from error

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from danqing.spec.errors import DanqingError
-from danqing.web.fields import CONTROLS
+from danqing.web.fields import CONTROLS, section_of
 from danqing.web.form import field_of
 from danqing.web.i18n import say, words
 
@@ -22,13 +22,14 @@ def explain(error: DanqingError, language: str) -> dict[str, Any]:
         language: One of `i18n.LANGUAGES`.
 
     Returns:
-        `field` (name of a control, or None), `text` (a sentence in the language), `original` (the whole message in
-        English, for what a translation cannot carry) and `code`.
+        `field` (name of a control, or None), `section` (the fold that holds it, or None), `text` (a sentence in the
+        language), `original` (the whole message in English, for what a translation cannot carry) and `code`.
     """
     control = field_of(error.field)
     return {
         "code": error.code,
         "field": control,
+        "section": section_of(control) if control else None,
         "text": _text(error, control, language),
         "original": str(error),
     }

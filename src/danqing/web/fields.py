@@ -147,6 +147,18 @@ SECTIONS: dict[str, tuple[Control, ...]] = {
 }
 CONTROLS: dict[str, Control] = {control.name: control for section in SECTIONS.values() for control in section}
 
+
+def section_of(name: str) -> str | None:
+    """The fold that holds a control; None for what always shows.
+
+    >>> section_of("steps"), section_of("mask"), section_of("prompt")
+    ('sampling', 'composition', None)
+    """
+    if name in ("mode", "image", "mask"):
+        return "composition"
+    return next((key for key, controls in SECTIONS.items() if any(c.name == name for c in controls)), None)
+
+
 RATIOS: dict[str, tuple[int, int]] = {
     "1:1": (1, 1),
     "3:4": (3, 4),

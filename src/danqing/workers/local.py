@@ -307,7 +307,7 @@ class LocalPool(WorkerPool):
     def _obituary(self, slot: _Slot, code: int) -> WorkerError:
         reason = slot.complaint or (f"was ended by signal {-code}" if code < 0 else f"stopped with exit code {code}")
         lines = slot.process.last_lines() if slot.process is not None else ""
-        last = lines.rsplit("\n", maxsplit=1)[-1]
+        last = "" if code < 0 else lines.rpartition("\n")[2]  # whoever is killed did not choose its last words
         return WorkerError(
             f"the worker on {slot.device} {reason}" + (f"; its last words: {last[:200]}" if last else ""),
             value=lines or None,

@@ -149,7 +149,7 @@ class WorkerProcess:
     def _read_stderr(self) -> None:
         with self._stderr:
             for line in self._stderr:
-                text = line.decode(errors="replace").rstrip()
+                text = line.decode(errors="replace").rstrip().rpartition("\r")[2]  # of a progress bar, the end
                 if text:
                     self._lines.append(text[:_LINE_CHARS])
                 self._log.emit(logging.makeLogRecord({"msg": text}))

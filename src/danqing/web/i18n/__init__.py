@@ -9,7 +9,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 LANGUAGES: dict[str, str] = {"en": "English", "zh-Hans": "简体中文", "zh-Hant": "繁體中文"}
-_TRADITIONAL = ("hant", "tw", "hk", "mo")
+_TRADITIONAL = frozenset({"hant", "tw", "hk", "mo"})
 
 
 @cache
@@ -47,7 +47,7 @@ def negotiate(accept_language: str) -> str:
     for _, tag in sorted(_weighted(accept_language), key=lambda pair: -pair[0]):
         parts = tag.lower().split("-")
         if parts[0] == "zh":
-            return "zh-Hant" if any(part in _TRADITIONAL for part in parts[1:]) else "zh-Hans"
+            return "zh-Hant" if "hans" not in parts and set(parts) & _TRADITIONAL else "zh-Hans"
         if parts[0] == "en":
             return "en"
     return "en"

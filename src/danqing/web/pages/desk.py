@@ -202,4 +202,10 @@ def _key(name: str) -> str:
 
 def no_settings(language: str) -> dict[str, Any]:
     """The error of a picture without settings, as `errors.explain` would give it."""
-    return {"code": "bad_file", "field": None, "text": words(language)["e.no_settings"], "original": ""}
+    return {
+        "code": "bad_file",
+        "field": None,
+        "section": None,
+        "text": words(language)["e.no_settings"],
+        "original": "",
+    }

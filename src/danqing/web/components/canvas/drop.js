@@ -73,7 +73,6 @@ export class Drop {
       if (purpose === 'read') this.app.send(kept.ref, 'all');
       else this.app.startFrom(kept);
     } catch (error) {
-      this.app.refuse({ ...error, field: error.field ?? 'image' });
       toast(error.text ?? t('e.code.error'));
     }
   }

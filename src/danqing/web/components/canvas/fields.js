@@ -11,34 +11,37 @@ export function clearErrors() {
   }
 }
 
-/** Shows {field, text, original} at its field, unfolding its section; false where the field has no place. */
-export function showError(error) {
+const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+
+/** Unfold a section; Gradio builds what is in it only now. */
+export async function unfold(section, name) {
+  const head = document.querySelector(`#sec-${section} > button.label-wrap`);
+  if (head && !head.classList.contains('open')) head.click();
+  for (let tries = 0; tries < 40 && !wrapper(name)?.offsetParent; tries += 1) await wait(25);
+  return wrapper(name);
+}
+
+/** Shows {field, section, text, original} at its field, unfolding its section; false where the field has no place. */
+export async function showError(error) {
   clearErrors();
   const name = error.field === 'image' || error.field === 'mask' ? 'mode' : error.field;
-  const field = name ? wrapper(name) : null;
+  if (!name) return false;
+  const field = error.section ? await unfold(error.section, name) : wrapper(name);
   if (!field) return false;
   const id = `error-${name}`;
   const note = el('div', { class: 'dq-field-error', id, role: 'alert' }, el('span', { text: error.text }));
   if (error.original && error.original !== error.text && document.documentElement.lang !== 'en') {
     note.append(el('details', {}, el('summary', { text: t('s.original') }), el('span', { lang: 'en', text: error.original })));
   }
-  const section = field.closest('.dq-section');
-  const head = section?.querySelector('button.label-wrap');
-  if (head && !head.classList.contains('open')) head.click();
-  const place = () => {
-    const row = field.closest('.dq-numbers');
-    if (row) row.after(note);
-    else field.append(note);
-    const input = field.querySelector('input, textarea, select');
-    if (input) {
-      input.setAttribute('aria-invalid', 'true');
-      input.setAttribute('aria-describedby', id);
-      input.focus({ preventScroll: true });
-    }
-    field.scrollIntoView({ block: 'center', behavior: 'smooth' });
-    field.addEventListener('input', clearErrors, { once: true });
-  };
-  setTimeout(place, head ? 60 : 0);
+  const row = field.closest('.dq-numbers');
+  if (row) row.after(note);
+  else field.append(note);
+  const input = field.querySelector('input, textarea, select');
+  input?.setAttribute('aria-invalid', 'true');
+  input?.setAttribute('aria-describedby', id);
+  input?.focus({ preventScroll: true });
+  field.scrollIntoView({ block: 'center', behavior: 'smooth' });
+  field.addEventListener('input', clearErrors, { once: true });
   return true;
 }
 

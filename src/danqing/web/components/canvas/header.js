@@ -23,7 +23,8 @@ export function chosenLanguage(preferred = navigator.languages ?? [navigator.lan
   for (const tag of preferred) {
     const parts = tag.toLowerCase().split('-');
     if (parts[0] === 'zh') {
-      return parts.some((part) => ['hant', 'tw', 'hk', 'mo'].includes(part)) ? 'zh-Hant' : 'zh-Hans';
+      const traditional = parts.some((part) => ['hant', 'tw', 'hk', 'mo'].includes(part));
+      return traditional && !parts.includes('hans') ? 'zh-Hant' : 'zh-Hans';
     }
     if (parts[0] === 'en') return 'en';
   }

@@ -3,7 +3,7 @@ import { ask, el, language, onLanguage, relabel, t, toast, type, url } from './b
 import { Board } from './board.js';
 import { Details } from './details.js';
 import { Drop } from './drop.js';
-import { clearErrors, describeFolds, showError } from './fields.js';
+import { clearErrors, describeFolds, showError, unfold } from './fields.js';
 import { History } from './history.js';
 import { Watch } from './job.js';
 
@@ -216,10 +216,9 @@ class Stage {
     if (seed !== undefined) this.setSeed(seed);
   }
 
-  setSeed(text) {
-    const head = document.querySelector('#sec-sampling button.label-wrap');
-    if (head && !head.classList.contains('open')) head.click();
-    setTimeout(() => type('#f-seed input, #f-seed textarea', text), 80);
+  async setSeed(text) {
+    await unfold('sampling', 'seed');
+    type('#f-seed input, #f-seed textarea', text);
   }
 
   // the starting picture and its mask -------------------------------------------------------------------------------
@@ -260,8 +259,8 @@ class Stage {
       el('button', { type: 'button', t: 'kept.clear', onclick: () => { this.set({ kept: {} }); this.showKept(); } }));
   }
 
-  refuse(error) {
-    if (!showError(error)) toast(error.text);
+  async refuse(error) {
+    if (!(await showError(error))) toast(error.text);
   }
 
   /** A word from Python. */

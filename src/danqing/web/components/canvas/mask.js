@@ -160,7 +160,7 @@ export class Mask {
     let any = false;
     for (let i = 0; i < image.data.length; i += 4) {
       const a = image.data[i + 3];
-      any ||= a > 0;
+      any ||= a > 64; // an erased stroke leaves a faint rim of at most a quarter
       image.data[i] = image.data[i + 1] = image.data[i + 2] = a;
       image.data[i + 3] = 255;
     }

@@ -1,0 +1,191 @@
+"""Bad input gets an error that names field, value, what is allowed and the next step; good input survives JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from danqing.spec.complaints import KINDS
+from danqing.spec.complaints import KINDS
+from danqing.spec.errors import DanqingError, InvalidRequestError
+from danqing.spec.geometry import BoxPx, SizePx
+from danqing.spec.request import REQUEST, parse_request
+
+SHA = "sha256:" + "a" * 64
+IMAGE = {"kind": "img2img", "image": SHA}
+
+BAD: list[tuple[str, Any, str]] = [
+    # what is sent, the field that is named, a word of what is allowed
+    ({"width_px": 0}, "width_px", "≥ 16"),
+    ({"width_px": -64}, "width_px", "≥ 16"),
+    ({"height_px": 10**9}, "height_px", "≤ 4096"),
+    ({"width_px": "wide"}, "width_px", "integer"),
+    ({"width_px": 512.5}, "width_px", "integer"),
+    ({"count": 0}, "count", "≥ 1"),
+    ({"count": 10_000}, "count", "≤ 64"),
+    ({"seed": -1}, "seed", "≥ 0"),
+    ({"seed": 2**64}, "seed", "≤ 18446744073709551615"),
+    ({"prompt": "x" * 20_001}, "prompt", "20000"),
+    ({"prompt": None}, "prompt", "string"),
+    ({"prompt": ["a", "cat"]}, "prompt", "string"),
+    ({"clip_skip": 0}, "clip_skip", "≥ 1"),
+    ({"emphasis": "Loud"}, "emphasis", "Original"),
+    ({"noise": "dice"}, "noise", "cpu"),
+    ({"syntax": "poem"}, "syntax", "a1111"),
+    ({"precision": "float8"}, "precision", "auto"),
+    ({"styles": ["a"] * 33}, "styles", "32"),
+    ({"model": "m" * 300}, "model", "256"),
+    ({"colour": "red"}, "colour", "no such field"),
+    ({"sampling": {"steps": 0}}, "sampling.steps", "≥ 1"),
+    ({"sampling": {"steps": 501}}, "sampling.steps", "≤ 500"),
+    ({"sampling": {"eta": math.nan}}, "sampling.eta", "finite"),
+    ({"sampling": {"rho": 0}}, "sampling.rho", "> 0"),
+    ({"sampling": {"stepps": 4}}, "sampling.stepps", "no such field"),
+    ({"sampling": "Euler"}, "sampling", "dictionary"),
+    ({"guidance": {"scale": math.inf}}, "guidance.scale", "finite"),
+    ({"guidance": {"scale": -1}}, "guidance.scale", "≥ 0"),
+    ({"guidance": {"rescale": 1.5}}, "guidance.rescale", "≤ 1"),
+    ({"guidance": {"threshold": {"percentile": 0}}}, "guidance.threshold.percentile", "> 0"),
+    ({"variation": {"strength": 2}}, "variation.strength", "≤ 1"),
+    ({"variation": {}}, "variation.strength", "missing"),
+    ({"seed_resize": {"width_px": 8, "height_px": 64}}, "seed_resize.width_px", "≥ 16"),
+    ({"hires": {"scale": 0.5}}, "hires.scale", "≥ 1"),
+    ({"hires": {"strength": math.nan}}, "hires.strength", "finite"),
+    ({"refiner": {"model": "x", "switch_at": 0}}, "refiner.switch_at", "> 0"),
+    ({"refiner": {}}, "refiner.model", "missing"),
+    ({"output": {"format": "gif"}}, "output.format", "png"),
+    ({"output": {"quality": 101}}, "output.quality", "≤ 100"),
+    ({"kind": "sculpture"}, "kind", "txt2img, img2img, inpaint, outpaint"),
+    ({"kind": "img2img"}, "image", "missing"),
+    ({**IMAGE, "image": "/etc/passwd"}, "image", "sha256"),
+    ({**IMAGE, "image": "https://example.com/a.png"}, "image", "sha256"),
+    ({**IMAGE, "image": "record:../../x"}, "image", "record"),
+    ({**IMAGE, "strength": math.nan}, "strength", "finite"),
+    ({**IMAGE, "strength": 1.01}, "strength", "≤ 1"),
+    ({**IMAGE, "strength": -0.1}, "strength", "≥ 0"),
+    ({**IMAGE, "resize_mode": "squash"}, "resize_mode", "stretch"),
+    ({**IMAGE, "kind": "inpaint"}, "mask", "missing"),
+    ({**IMAGE, "kind": "inpaint", "mask": SHA, "mask_blur_px": 65}, "mask_blur_px", "≤ 64"),
+    ({**IMAGE, "kind": "inpaint", "mask": SHA, "fill": "gold"}, "fill", "original"),
+    ({**IMAGE, "kind": "inpaint", "mask": SHA, "padding_px": -1}, "padding_px", "≥ 0"),
+    ({**IMAGE, "kind": "inpaint", "mask": SHA, "soft": {"mask_influence": 2}}, "soft.mask_influence", "≤ 1"),
+    ({**IMAGE, "kind": "outpaint"}, "margins", "missing"),
+    ({**IMAGE, "kind": "outpaint", "margins": {"left_px": -1}}, "margins.left_px", "≥ 0"),
+    ({**IMAGE, "kind": "outpaint", "margins": {"left_px": 5000}}, "margins.left_px", "≤ 4096"),
+    ({"strength": 0.5}, "strength", "no such field"),
+    ("a cat", None, ""),
+    (None, None, ""),
+    ([1, 2], None, ""),
+]
+
+
+@pytest.mark.parametrize(("data", "field", "allowed"), BAD)
+def test_what_is_wrong_is_said(data: Any, field: str | None, allowed: str):
+    with pytest.raises(InvalidRequestError) as caught:
+        parse_request(data)
+    error = caught.value
+    assert error.field == field
+    assert allowed in str(error)
+    assert error.allowed
+    assert error.next_step
+    assert error.message
+    assert "\n" not in str(error)
+    json.dumps(error.as_dict(), allow_nan=False)
+    if isinstance(data, dict) and field in data and data[field] is not None:
+        assert "value" in error.as_dict()
+
+
+def test_a_request_without_kind_is_words_to_pictures():
+    request = parse_request({"prompt": "a cat"})
+    assert request.kind == "txt2img"
+    assert parse_request({}).kind == "txt2img"
+
+
+def test_a_request_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        parse_request({}).prompt = "x"  # type: ignore[misc]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("\ud800"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(["kind", "prompt", "width_px", "seed", "sampling", "hires", "image", "mask", "margins", "count"])
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.dictionaries(KEYS | st.text(max_size=6), JSON | st.sampled_from(KINDS), max_size=5) | JSON)
+def test_no_input_gives_anything_but_a_request_or_our_error(data: Any):
+    try:
+        request = parse_request(data)
+    except DanqingError as error:
+        assert error.message
+        json.dumps(error.as_dict(), allow_nan=False, ensure_ascii=False).encode()
+    else:
+        assert request.kind in KINDS
+
+
+UNIT = st.floats(0, 1)
+SIDES = st.none() | st.integers(16, 4096)
+SIZES = st.fixed_dictionaries({"width_px": st.integers(16, 4096), "height_px": st.integers(16, 4096)})
+WORDS = st.text(max_size=40)
+SAMPLINGS = st.fixed_dictionaries(
+    {}, optional={"sampler": WORDS, "steps": st.integers(1, 500), "eta": st.floats(0, 10), "s_noise": st.floats(0, 10)}
+)
+COMMON: dict[str, Any] = {
+    "prompt": WORDS,
+    "negative_prompt": WORDS,
+    "styles": st.lists(WORDS, max_size=3),
+    "emphasis": st.sampled_from(["Original", "No norm", "Ignore", "None"]),
+    "width_px": SIDES,
+    "height_px": SIDES,
+    "count": st.integers(1, 64),
+    "seed": st.none() | st.integers(0, 2**64 - 1),
+    "variation": st.none() | st.fixed_dictionaries({"strength": UNIT}, optional={"seed": st.integers(0, 2**64 - 1)}),
+    "seed_resize": st.none() | SIZES,
+    "sampling": SAMPLINGS,
+    "guidance": st.fixed_dictionaries({}, optional={"scale": st.floats(0, 100), "rescale": UNIT}),
+    "hires": st.none() | st.fixed_dictionaries({}, optional={"scale": st.floats(1, 8), "strength": UNIT}),
+    "refiner": st.none() | st.fixed_dictionaries({"model": WORDS}, optional={"switch_at": st.floats(0.01, 1)}),
+}
+PICTURE = st.sampled_from([SHA, "record:01J8Z-abc_9"])
+MORE: dict[str, dict[str, Any]] = {
+    "txt2img": {},
+    "img2img": {"image": PICTURE},
+    "inpaint": {"image": PICTURE, "mask": PICTURE},
+    "outpaint": {"image": PICTURE, "margins": st.fixed_dictionaries({"left_px": st.integers(0, 4096)})},
+}
+
+
+def of_kind(kind: str) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({"kind": st.just(kind), **MORE[kind]}, optional=COMMON)
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.sampled_from(KINDS).flatmap(of_kind))
+def test_requests_survive_json(data: dict[str, Any]):
+    request = parse_request(data)
+    assert REQUEST.validate_json(request.model_dump_json()) == request
+    assert parse_request(json.loads(REQUEST.dump_json(request, exclude_defaults=False))) == request
+    assert parse_request({**json.loads(REQUEST.dump_json(request, exclude_unset=True)), "kind": data["kind"]}) == request
+
+
+@given(width=st.integers(16, 4096), height=st.integers(16, 4096), multiple=st.sampled_from([8, 16, 64]))
+def test_rounded_sizes_are_the_nearest_multiples(width: int, height: int, multiple: int):
+    rounded = SizePx(width_px=width, height_px=height).rounded(multiple)
+    assert rounded.width_px % multiple == 0
+    assert rounded.height_px % multiple == 0
+    assert abs(rounded.width_px - width) <= multiple / 2 or rounded.width_px == multiple
+
+
+def test_an_empty_box_is_refused():
+    with pytest.raises(InvalidRequestError, match="the box is empty"):
+        BoxPx(left_px=5, top_px=0, right_px=5, bottom_px=4)
+    assert BoxPx(left_px=1, top_px=2, right_px=4, bottom_px=9).as_tuple() == (1, 2, 4, 9)
