@@ -269,7 +269,7 @@ def test_hires_follows_the_picture_that_inpainting_hands_on():
     assert str(made.size) == "1400x1000"
     grown = one((100, 50), **OUTPAINT, margins={"left_px": 3}, hires={"scale": 2.0})
     assert str(grown.base.size) == "104x56"
-    assert str(grown.size) == "208x104"
+    assert str(grown.size) == "208x96"
 
 
 # --- refiner ----------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ _WORDS = {
     "union_tag_not_found": "the kind of request is missing",
 }
 _ALLOWED = {
+    "missing": "a value for this field",
     "finite_number": "a finite number",
     "int_parsing": "a whole number",
     "int_type": "a whole number",
@@ -63,6 +64,7 @@ def from_validation_error(error: ValidationError, models: Sequence[type[BaseMode
     if kind == "extra_forbidden":
         next_step = _hint(path, models)
         value = None
+        context = {"expected": _siblings(path, models)}
     return InvalidRequestError(
         f"{field}: {words}" if field else f"the request: {words}",
         field=field,
@@ -96,6 +98,13 @@ def _hint(path: Sequence[str], models: Sequence[type[BaseModel]]) -> str:
     elsewhere = sorted(same, key=lambda entry: (not entry.startswith("sampling."), entry))
     near = elsewhere or difflib.get_close_matches(wanted, sorted(known), n=1)
     return f"did you mean `{near[0]}`?" if near else "remove the field or correct its name"
+
+
+def _siblings(path: Sequence[str], models: Sequence[type[BaseModel]]) -> str:
+    """The names that are known where the unknown one stood."""
+    known = {entry for model in models for entry in _paths(model)}
+    names = sorted({entry[-1] for entry in known if entry[:-1] == tuple(path[:-1])})
+    return ", ".join(names) or "the fields in the API's description"
 
 
 def _paths(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:

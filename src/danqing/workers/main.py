@@ -18,6 +18,8 @@ from pydantic import ValidationError
 from danqing.spec.errors import DanqingError
 from danqing.workers import protocol
 
+LONGEST_LAST_STEP_S = 2.0
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run until told to stop or until the front has gone. Returns the exit status."""
@@ -26,6 +28,9 @@ def main(argv: list[str] | None = None) -> int:
     commands: queue.SimpleQueue[protocol.Command | None] = queue.SimpleQueue()
     # Commands are read while the heavy imports run: a front that dies early must not leave us behind.
     threading.Thread(target=_read_commands, args=(sys.stdin, commands), daemon=True).start()
+    # Progress bars of libraries would fill the log.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from danqing.workers.painter import Painter, PainterOptions
 
     def send(message: protocol.Message) -> None:

@@ -14,7 +14,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import diffusers
 import torch
+import transformers
 from PIL import Image
 
 from danqing import __version__
@@ -90,6 +92,8 @@ class Painter:
     """
 
     def __init__(self, options: PainterOptions, send: Callable[[protocol.Message], None]) -> None:
+        transformers.utils.logging.disable_progress_bar()
+        diffusers.utils.logging.disable_progress_bar()
         self.options = options
         self.send = send
         self.device = pick_device(options.device)

@@ -160,7 +160,7 @@ def _add(desk: Desk, control: Control) -> None:
     value = desk.first_value(control)
     common: dict[str, Any] = {
         "label": control.label(_FIRST),
-        "info": control.tip(_FIRST),
+        "info": None if control.half else control.tip(_FIRST),
         "elem_id": f"f-{control.name}",
         "elem_classes": _classes(control),
         "value": value,
@@ -169,7 +169,9 @@ def _add(desk: Desk, control: Control) -> None:
     if control.kind == "slider":
         desk.add(control.name, gr.Slider(control.low, control.high, step=control.step, buttons=[], **common), words)
     elif control.kind == "number":
-        desk.add(control.name, gr.Number(step=control.step, precision=None, min_width=0, **common), words)
+        placeholder = say(_FIRST, "auto")  # without one, Gradio shows an empty number as 0
+        number = gr.Number(step=control.step, precision=None, min_width=0, placeholder=placeholder, **common)
+        desk.add(control.name, number, words)
     elif control.kind == "check":
         desk.add(control.name, gr.Checkbox(**common), words)
     elif control.kind == "radio":
@@ -186,7 +188,11 @@ def _add(desk: Desk, control: Control) -> None:
 
 def _words_of(control: Control) -> Words:
     def update(t: Any) -> dict[str, Any]:
-        words: dict[str, Any] = {"label": t(f"f.{control.name}"), "info": t(f"f.{control.name}.tip")}
+        words: dict[str, Any] = {"label": t(f"f.{control.name}")}
+        if not control.half:
+            words["info"] = t(f"f.{control.name}.tip")
+        if control.kind == "number":
+            words["placeholder"] = t("auto")
         if control.options:
             words["choices"] = control.choices(t.language)
         return words

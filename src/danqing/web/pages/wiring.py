@@ -9,6 +9,7 @@ import gradio as gr
 from danqing.spec.errors import BadFileError, DanqingError
 from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
+from danqing.spec.request import OutpaintRequest
 from danqing.web.components.stage import say_to_stage
 from danqing.web.errors import explain
 from danqing.web.fields import INITS, RATIOS, fit_size, size_of_ratio
@@ -17,6 +18,7 @@ from danqing.web.i18n import LANGUAGES, say
 from danqing.web.pages.desk import Desk, Say, no_settings
 
 _TOGGLES = ("soft", "only_masked", "hires")
+_STRENGTH = {"outpaint": OutpaintRequest.model_fields["strength"].default}
 _PRIVATE: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 
 
@@ -32,6 +34,7 @@ def wire(desk: Desk) -> None:
     desk.paint.click(_paint(desk), [stage, *everything], [stage], **raw)
     desk.header.language(_speak(desk), [inputs["model"]], [stage, *(c for c, _ in desk.translated)], **raw)
     stage.refill(_refill(desk), [stage, inputs["prompt"]], [stage, *everything], **raw)
+    inputs["mode"].input(_mode, [inputs["mode"]], [inputs["strength"]], **raw)
     sized = [inputs[name] for name in ("mode", "width_px", "height_px")]
     stage.picture(_picture(desk), [inputs["mode"], inputs["model"]], sized, **raw)
     desk.ratio.input(_ratio(desk), [desk.ratio, inputs["model"]], sized[1:], **raw)
@@ -54,6 +57,9 @@ def _wire_browser(desk: Desk) -> None:
     sides = [desk.inputs["width_px"], desk.inputs["height_px"]]
     for side in sides:
         side.change(None, sides, [desk.ratio], js="(w, h) => window.danqing.ratio(w, h)", **quiet)
+    margins = [desk.inputs[name] for name in ("left_px", "right_px", "top_px", "bottom_px")]
+    for margin in margins:
+        margin.change(None, margins, None, js="(...sides) => { window.danqing.margins(...sides); }", **quiet)
     for name in _TOGGLES:
         js = f"(on) => {{ document.body.classList.toggle('on-{name}', Boolean(on)); }}"
         desk.inputs[name].change(None, [desk.inputs[name]], None, js=js, **quiet)
@@ -95,6 +101,10 @@ def _speak(desk: Desk) -> Any:
         return [say_to_stage("language", tag=language), *updates]
 
     return speak
+
+
+def _mode(mode: str) -> float:
+    return _STRENGTH.get(mode, 0.75)
 
 
 def _ratio(desk: Desk) -> Any:
@@ -175,6 +185,9 @@ def _start_from(desk: Desk, picture: tuple[str, int, int], mode: str, prompt: st
     model = desk.default_model().defaults.size_px
     fitted = fit_size(width, height, max(model, int((width * height) ** 0.5)))
     changed: dict[str, Any] = {"mode": mode, "width_px": fitted[0], "height_px": fitted[1]}
+    changed["strength"] = _STRENGTH.get(mode, 0.75)
+    if mode == "outpaint":
+        changed["left_px"] = changed["right_px"] = max(32, width // 32 * 8)
     kept: dict[str, Any] = {}
     if source.startswith("record:"):
         record = desk.studio.record(source.removeprefix("record:"))

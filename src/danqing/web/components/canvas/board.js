@@ -11,7 +11,8 @@ export class Board {
     this.image = el('img', { class: 'dq-base', alt: '', draggable: 'false' });
     this.overlay = el('canvas', { class: 'dq-mask' });
     this.cursor = el('div', { class: 'dq-cursor' });
-    this.world = el('div', { class: 'dq-world' }, this.image, this.overlay, this.cursor);
+    this.frame = el('div', { class: 'dq-frame', hidden: true });
+    this.world = el('div', { class: 'dq-world' }, this.frame, this.image, this.overlay, this.cursor);
     this.grid = el('div', { class: 'dq-grid' });
     this.panel = el('div', { class: 'dq-panel' });
     this.board = el('div', { class: 'dq-board', tabindex: '0', role: 'application', tAria: 's.canvas' }, this.world, this.grid, this.panel);
@@ -83,7 +84,8 @@ export class Board {
   }
 
   /** One picture; with `masking` the mask lies over it and the brush is in the hand. */
-  async showPicture(address, { alt = '', masking = false, width = 0, height = 0 } = {}) {
+  async showPicture(address, { alt = '', masking = false, width = 0, height = 0, margins = null } = {}) {
+    this.extend(margins);
     this.masking = masking;
     this.board.classList.toggle('masking', masking);
     this.toolbar.classList.toggle('masking', masking);
@@ -103,6 +105,14 @@ export class Board {
       if (!width) this.viewport.setSize(next.naturalWidth, next.naturalHeight);
     } else if (!width) this.viewport.setSize(this.image.naturalWidth, this.image.naturalHeight);
     this.refresh();
+  }
+
+  /** The frame that the picture will be extended to. */
+  extend(margins) {
+    const around = margins ?? { left: 0, right: 0, top: 0, bottom: 0 };
+    this.frame.hidden = margins === null;
+    this.frame.style.inset = ['top', 'right', 'bottom', 'left'].map((side) => `${-around[side]}px`).join(' ');
+    this.viewport.setMargins(around);
   }
 
   /** Tiles: [{address | null, id | null, alt}], the finished ones can be opened. */

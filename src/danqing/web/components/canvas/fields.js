@@ -53,3 +53,19 @@ export function describeFolds() {
     tell();
   }
 }
+
+const PREFIX = /^(number input|range slider) for /;
+
+/** Gradio names its sliders in English, and shows the values of chips as tooltips: the label alone is enough. */
+export function tidyForm() {
+  const form = document.getElementById('dq-form');
+  const tidy = () => {
+    for (const input of form.querySelectorAll('input[aria-label]')) {
+      const name = input.getAttribute('aria-label');
+      if (PREFIX.test(name)) input.setAttribute('aria-label', name.replace(PREFIX, ''));
+    }
+    for (const input of form.querySelectorAll('.dq-chips input[title]')) input.removeAttribute('title');
+  };
+  new MutationObserver(tidy).observe(form, { subtree: true, childList: true, attributeFilter: ['aria-label', 'title'] });
+  tidy();
+}

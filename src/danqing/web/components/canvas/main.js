@@ -3,7 +3,7 @@ import { ask, el, language, onLanguage, relabel, t, toast, type, url } from './b
 import { Board } from './board.js';
 import { Details } from './details.js';
 import { Drop } from './drop.js';
-import { clearErrors, describeFolds, showError, unfold } from './fields.js';
+import { clearErrors, describeFolds, showError, tidyForm, unfold } from './fields.js';
 import { History } from './history.js';
 import { Watch } from './job.js';
 
@@ -14,6 +14,7 @@ class Stage {
     this.trigger = trigger;
     this.props = props;
     this.modeNow = 'txt2img';
+    this.margins = { left: 0, right: 0, top: 0, bottom: 0 };
     this.tiles = [];
     this.record = null;
     this.view = 'empty';
@@ -113,7 +114,8 @@ class Stage {
     }
     const { width_px: width, height_px: height } = image;
     const masking = this.modeNow === 'inpaint';
-    return this.board.showPicture(this.addressOf(image.ref), { width, height, masking });
+    const margins = this.modeNow === 'outpaint' ? this.margins : null;
+    return this.board.showPicture(this.addressOf(image.ref), { width, height, masking, margins });
   }
 
   emptyPanel() {
@@ -252,6 +254,12 @@ class Stage {
     else this.show('source');
   }
 
+  setMargins(...sides) {
+    const [left, right, top, bottom] = sides.map((side) => Math.max(0, Number(side) || 0));
+    this.margins = { left, right, top, bottom };
+    if (this.view === 'source') this.draw();
+  }
+
   showKept() {
     const names = Object.keys(this.value.kept ?? {}).filter((name) => name !== 'parent');
     this.kept.hidden = names.length === 0;
@@ -292,9 +300,11 @@ export function mount({ element, trigger, props, watch }) {
   const stage = new Stage({ element, trigger, props });
   document.body.dataset.mode = 'txt2img';
   describeFolds();
+  tidyForm();
   window.danqing = {
     stage,
     mode: (mode) => stage.setMode(mode),
+    margins: (...sides) => stage.setMargins(...sides),
     cancel: () => stage.watch.cancel(),
     choose: () => stage.drop.start.click(),
     read: () => stage.drop.reader.click(),

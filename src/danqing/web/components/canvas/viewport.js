@@ -14,6 +14,7 @@ export class Viewport {
     this.scale = 1;
     this.x = 0;
     this.y = 0;
+    this.margins = { left: 0, right: 0, top: 0, bottom: 0 };
     this.fitted = true;
     board.addEventListener('wheel', (event) => this.wheel(event), { passive: false });
     new ResizeObserver(() => (this.fitted ? this.fit() : this.apply())).observe(board);
@@ -29,18 +30,28 @@ export class Viewport {
     if (!same || this.fitted) this.fit();
   }
 
+  /** Leave room around the picture, in picture pixels: the frame of an extension. */
+  setMargins(margins) {
+    this.margins = margins;
+    if (this.fitted) this.fit();
+  }
+
   fit() {
+    const { left, right, top, bottom } = this.margins;
+    const width = this.width + left + right;
+    const height = this.height + top + bottom;
     const { clientWidth: w, clientHeight: h } = this.board;
     const pad = 24;
-    this.scale = Math.max(MIN, Math.min((w - pad) / this.width, (h - pad) / this.height, FIT_MAX));
-    this.x = (w - this.width * this.scale) / 2;
-    this.y = (h - this.height * this.scale) / 2;
+    this.scale = Math.max(MIN, Math.min((w - pad) / width, (h - pad) / height, FIT_MAX));
+    this.x = (w - width * this.scale) / 2 + left * this.scale;
+    this.y = (h - height * this.scale) / 2 + top * this.scale;
     this.fitted = true;
     this.apply();
   }
 
   apply() {
     this.world.style.transform = `translate(${this.x}px, ${this.y}px) scale(${this.scale})`;
+    this.world.style.setProperty('--zoom', this.scale);
     this.board.dispatchEvent(new CustomEvent('dq:zoom'));
   }
 
