@@ -1,4 +1,4 @@
-"""Small Stable Diffusions with random weights, in diffusers' real layout. Made in a second, wherever a test needs one."""
+"""Small Stable Diffusions with random weights, in diffusers' real layout. Made in a second."""
 
 from __future__ import annotations
 
@@ -120,11 +120,12 @@ def save_tokenizer(folder: Path) -> int:
         vocab[token] = len(vocab)
     _write(folder / "vocab.json", vocab)
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(MERGES) + "\n", encoding="utf-8")
-    special = {"bos_token": "<|startoftext|>", **dict.fromkeys(("eos_token", "pad_token", "unk_token"), "<|endoftext|>")}
+    special = {
+        "bos_token": "<|startoftext|>",
+        **dict.fromkeys(("eos_token", "pad_token", "unk_token"), "<|endoftext|>"),
+    }
     _write(folder / "special_tokens_map.json", special)
-    _write(
-        folder / "tokenizer_config.json", {**special, "model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
-    )
+    _write(folder / "tokenizer_config.json", {**special, "model_max_length": 77, "tokenizer_class": "CLIPTokenizer"})
     return len(vocab)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from easel import Easel, into
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from danqing.engine.calls import Denoise
 from danqing.pipelines.txt2img import txt2img
 from danqing.spec.errors import CancelledError
 from danqing.spec.plan import Plan
+from easel import Easel, into
 
 TOLERANCE = 1e-5
 SAMPLERS = ("euler", "euler_a", "dpmpp_2m", "heun", "dpmpp_sde", "unipc")

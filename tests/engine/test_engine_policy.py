@@ -155,7 +155,7 @@ def test_nobody_waits_longer_than_patience_and_the_queue():
     log = Log()
     engine = Engine(FakeExecutor(batch_rows=1), EngineOptions(patience=patience))
     engine.submit("long", session("long", 10), log, expected_calls=1000)
-    for ticks in range(400):  # noqa: B007  read by the sessions
+    for ticks in range(400):
         while len(engine) < beside + 1 and "long" in engine:
             key = f"short{ticks}-{len(engine)}"
             engine.submit(key, session(key, 2), log, expected_calls=2)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from easel import Easel, box_mask, numbers, photo
 from PIL import Image
 
 from danqing.engine.calls import EncodeImage
@@ -15,6 +14,7 @@ from danqing.pipelines import pixels
 from danqing.spec.errors import InvalidRequestError
 from danqing.spec.geometry import SizePx
 from danqing.spec.registry.upscalers import UPSCALERS, find_upscaler
+from easel import Easel, box_mask, numbers, photo
 
 FILLS = ("original", "fill", "latent_noise", "latent_nothing")
 MODES = ("stretch", "crop", "fill", "latent")
@@ -37,9 +37,7 @@ def test_strength_0_gives_the_picture_back(easel: Easel):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("strength", [0.0, 0.6])
 @pytest.mark.parametrize("target", [(64, 64), (40, 88)])
-def test_every_resize_mode_gives_the_size_asked_for(
-    easel: Easel, mode: str, strength: float, target: tuple[int, int]
-):
+def test_every_resize_mode_gives_the_size_asked_for(easel: Easel, mode: str, strength: float, target: tuple[int, int]):
     source = photo(90, 50)
     fields = init(easel, source, strength=strength, resize_mode=mode, width_px=target[0], height_px=target[1])
     picture = easel.one(**fields)
@@ -51,7 +49,9 @@ def test_every_resize_mode_gives_the_size_asked_for(
 @pytest.mark.parametrize(("source", "target"), [((90, 50), (64, 64)), ((33, 71), (64, 40)), ((64, 64), (64, 64))])
 def test_resize_modes_on_pixels(mode: str, source: tuple[int, int], target: tuple[int, int]):
     image = pixels.resize(photo(*source), SizePx(width_px=target[0], height_px=target[1]), mode)
-    mask = pixels.resize_mask(box_mask(*source, (11, 19, 30, 36)), SizePx(width_px=target[0], height_px=target[1]), mode)
+    mask = pixels.resize_mask(
+        box_mask(*source, (11, 19, 30, 36)), SizePx(width_px=target[0], height_px=target[1]), mode
+    )
     assert image.size == target
     assert mask.size == target
     assert mask.mode == "L"
@@ -142,7 +142,7 @@ def test_soft_inpainting_changes_nothing_outside_the_mask(easel: Easel, only_mas
 
 
 def test_soft_inpainting_at_a_size_of_its_own_has_the_size_asked_for(easel: Easel):
-    """There the paste mask follows how far the latents moved, so pixels beyond the mask may change; size still holds."""
+    """There the paste mask follows how far the latents moved: pixels beyond the mask may change, the size holds."""
     _, _, data = inpaint(easel, soft={}, width_px=48, height_px=40)
     assert easel.one(**data).size == (48, 40)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from easel import Easel, numbers
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from danqing.sampling.noise import NoiseSettings, PictureNoise
+from easel import Easel, numbers
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 STEPS, SCALE = 8, 5.0

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from easel import Easel, Pictures
 
 from danqing.engine import Engine, EngineOptions, Progressed
 from danqing.engine.calls import Denoise
@@ -16,6 +15,7 @@ from danqing.pipelines.conditioning import encode
 from danqing.spec.errors import UnsupportedError
 from danqing.spec.plan import TextPlan
 from danqing.spec.registry.samplers import SAMPLERS
+from easel import Easel, Pictures
 
 
 def test_the_same_plan_gives_the_same_picture(easel: Easel):
@@ -199,7 +199,9 @@ def test_scale_1_needs_no_negative_prompt(easel: Easel):
 
 def test_skip_early_and_s_min_uncond_save_rows(easel: Easel):
     easel.one(guidance={"skip_early": 0.5}, sampling={"steps": 6})
-    assert [len(call.contexts) for call in easel.executor.denoised()] == [1, 1, 1, 1, 2, 2], "up to and with half, as A1111"
+    assert [len(call.contexts) for call in easel.executor.denoised()] == [1, 1, 1, 1, 2, 2], (
+        "up to and with half, as A1111"
+    )
     easel.one(guidance={"s_min_uncond": 4.0}, sampling={"steps": 6})
     rows = [len(call.contexts) for call in easel.executor.denoised()]
     assert rows[0] == 2

@@ -1,41 +1,16 @@
-"""The Paint page in Chromium: paint, cancel, mask, languages, PNG in, layouts, errors, history."""
+"""The Paint page in Chromium: paint, cancel, languages, PNG in, layouts, errors, history."""
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 
 import pytest
+from page_hands import BRIEF, drop, newest, paint, png_of
 from page_studio import picture
-from PIL import Image
 
 from danqing.web.i18n import words
 
 pytestmark = pytest.mark.browser
-BRIEF = "#f-prompt textarea"
-
-
-def paint(page, brief, wait=True):
-    page.fill(BRIEF, brief)
-    page.click("#dq-paint")
-    page.wait_for_selector("body.dq-running")
-    if wait:
-        page.wait_for_selector("body:not(.dq-running)")
-
-
-def png_of(image):
-    out = io.BytesIO()
-    image.save(out, "PNG")
-    return out.getvalue()
-
-
-def stage_value(page):
-    return page.evaluate("window.danqing.stage.value")
-
-
-def newest(served):
-    return list(served.studio.kept.values())[-1]
 
 
 def test_paints_with_preview_progress_and_history(open_page, served):
@@ -79,64 +54,6 @@ def test_a_reload_goes_on_watching(open_page):
     page.reload()
     page.wait_for_selector("html.dq-ready body.dq-running")
     page.wait_for_selector("body:not(.dq-running)", timeout=20_000)
-
-
-def test_paints_a_mask_and_inpaints(open_page, served):
-    page = open_page()
-    paint(page, "a cake")
-    page.click("[data-act=inpaint]")
-    page.wait_for_selector(".dq-board.masking")
-    page.wait_for_function("window.danqing.stage.value.image !== null")
-    box = page.locator(".dq-board").bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x - 60, y)
-    page.mouse.down()
-    page.mouse.move(x + 60, y, steps=6)
-    page.mouse.up()
-    drawn = mask_of(page)
-    assert drawn.size == (128, 128)
-    assert drawn.getpixel((64, 64)) == 255
-    assert drawn.getpixel((2, 2)) == 0
-    page.click(".dq-toolbar [data-t-aria='s.invert']")
-    assert mask_of(page).getpixel((2, 2)) == 255
-    page.click(".dq-toolbar [data-t-aria='s.undo']")
-    assert mask_of(page).getpixel((2, 2)) == 0
-    page.click(".dq-toolbar [data-t-aria='s.clear']")
-    assert stage_value(page)["mask"] is None
-    page.click(".dq-toolbar [data-t-aria='s.undo']")
-    page.click("#dq-paint")
-    page.wait_for_selector("body.dq-running")
-    page.wait_for_selector("body:not(.dq-running)")
-    request = list(served.studio.all_jobs.values())[-1].request
-    assert request.kind == "inpaint"
-    stored = Image.open(io.BytesIO(served.studio.picture_bytes(request.mask.removeprefix("sha256:"))))
-    assert stored.size == (128, 128)
-    assert request.parent is not None
-
-
-def mask_of(page):
-    uri = stage_value(page)["mask"]
-    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("L")
-
-
-def test_the_canvas_by_keyboard(open_page):
-    page = open_page()
-    paint(page, "a star")
-    page.click("[data-act=inpaint]")
-    page.wait_for_selector(".dq-board.masking")
-    page.focus(".dq-board")
-    page.keyboard.press("Enter")
-    assert mask_of(page).getpixel((64, 64)) == 255
-    page.keyboard.press("e")
-    page.keyboard.press("Enter")
-    assert stage_value(page)["mask"] is None
-    page.keyboard.press("Control+z")
-    assert stage_value(page)["mask"] is not None
-    zoom = page.inner_text(".dq-zoom")
-    page.keyboard.press("+")
-    assert page.inner_text(".dq-zoom") != zoom
-    page.keyboard.press("0")
-    assert page.inner_text(".dq-zoom") == zoom
 
 
 def test_switches_language_without_losing_the_form(open_page):
@@ -205,21 +122,6 @@ def test_a_dropped_picture_starts_img2img(open_page, served):
     request = list(served.studio.all_jobs.values())[-1].request
     assert request.kind == "img2img"
     assert (request.width_px, request.height_px) == (96, 64)
-
-
-def drop(page, data, zone):
-    page.evaluate(
-        """([data, zone]) => {
-          const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
-          const transfer = new DataTransfer();
-          transfer.items.add(new File([bytes], 'picture.png', { type: 'image/png' }));
-          const fire = (target, name) =>
-            target.dispatchEvent(new DragEvent(name, { bubbles: true, cancelable: true, dataTransfer: transfer }));
-          fire(document.body, 'dragenter');
-          fire(document.querySelector(`[data-zone=${zone}]`), 'drop');
-        }""",
-        [base64.b64encode(data).decode(), zone],
-    )
 
 
 def test_a_file_that_is_no_picture_is_refused(open_page):
@@ -339,3 +241,21 @@ CONTRAST = """() => {
   }
   return low;
 }"""
+
+
+def test_an_error_unfolds_its_section(open_page):
+    page = open_page(locale="zh-CN")
+    error = "{field: 'steps', section: 'sampling', text: '太多', original: 'too many', code: 'invalid_request'}"
+    page.evaluate(f"window.danqing.stage.refuse({error})")
+    page.wait_for_selector("#f-steps .dq-field-error")
+    assert page.get_attribute("#sec-sampling > button", "aria-expanded") == "true"
+
+
+def test_the_sampler_says_what_it_does(open_page):
+    page = open_page(locale="zh-TW")
+    page.click("#sec-sampling > button")
+    page.click("#f-sampler input")
+    page.click("#f-sampler li[aria-label='Euler a']")
+    page.wait_for_function(
+        f"document.querySelector('#f-sampler').textContent.includes('{words('zh-Hant')['h.sampler.euler_a']}')"
+    )

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from easel import Easel, box_mask, numbers, photo
 from PIL import Image
 
 from danqing.spec.errors import DanqingError, WorkerError
@@ -39,6 +38,7 @@ from danqing.workers.protocol import (
     RunCommand,
     ShutdownCommand,
 )
+from easel import Easel, box_mask, numbers, photo
 
 Commands = queue.SimpleQueue
 
@@ -298,7 +298,9 @@ def test_the_worker_process_speaks_json_lines_and_ends_with_its_input(tmp_path: 
         process.wait()
 
 
-def test_a_device_that_is_not_there_is_an_exit_status(tmp_path: Path, tiny_sd: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_device_that_is_not_there_is_an_exit_status(
+    tmp_path: Path, tiny_sd: Path, capsys: pytest.CaptureFixture[str]
+):
     process = start(tmp_path, tiny_sd, "--device", "toaster")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 2

@@ -44,6 +44,13 @@ def local_pool(settings: Settings) -> LocalPool:
             models_dir=settings.models_path,
             precision=settings.precision,
             max_inflight=settings.max_inflight,
+            arguments=worker_arguments(settings),
             ready_timeout_s=settings.worker_ready_timeout_s,
         )
     )
+
+
+def worker_arguments(settings: Settings) -> tuple[str, ...]:
+    """What a worker is told about previews and compiling."""
+    arguments = ("--preview-every", str(settings.preview_every), "--decoded-every", str(settings.decoded_every))
+    return (*arguments, "--compile") if settings.compile else arguments

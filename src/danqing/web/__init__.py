@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def mount(app: FastAPI, studio: Studio, settings: Settings) -> FastAPI:
     Returns:
         The same application.
     """
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     from danqing.web.app import mount_pages
 
     return mount_pages(app, studio, settings)

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from typing import TYPE_CHECKING
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # Gradio's own imports of renamed Starlette constants
-    import gradio as gr
+import gradio as gr
 
 from danqing.web.pages.paint import build
 from danqing.web.routes import add_routes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, cast
 
 from danqing.spec.errors import InvalidRequestError
 from danqing.spec.request import Request, parse_request
@@ -302,9 +302,10 @@ def _put(data: dict[str, Any], path: str, value: Any) -> None:
     data[last] = value
 
 
-def _get(data: Any, path: str) -> Any:
+def _get(data: dict[str, Any], path: str) -> Any:
+    value: Any = data
     for part in path.split("."):
-        if not isinstance(data, Mapping):
+        if not isinstance(value, dict):
             return None
-        data = data.get(part)
-    return data
+        value = cast("dict[str, Any]", value).get(part)
+    return value

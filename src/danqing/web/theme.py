@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import gradio as gr
+from gradio.themes.base import Base
 from gradio.themes.utils import colors, sizes
+from gradio.themes.utils.fonts import Font
 
 RICE_PAPER = "#FAF8F3"
 INK = "#1E1B18"
@@ -55,7 +56,7 @@ FONTS = (
 MONO_FONTS = ("ui-monospace", "SFMono-Regular", "Consolas", "Noto Sans Mono CJK SC", "monospace")
 
 
-class DanqingTheme(gr.themes.Base):
+class DanqingTheme(Base):
     """Light and dark, from system fonts only: nothing is fetched."""
 
     def __init__(self) -> None:
@@ -66,8 +67,8 @@ class DanqingTheme(gr.themes.Base):
             text_size=sizes.text_sm,
             spacing_size=sizes.spacing_sm,
             radius_size=sizes.radius_md,
-            font=[gr.themes.Font(name) for name in FONTS],
-            font_mono=[gr.themes.Font(name) for name in MONO_FONTS],
+            font=[Font(name) for name in FONTS],
+            font_mono=[Font(name) for name in MONO_FONTS],
         )
         self.name = "danqing"
         self.set(**_BODY, **_BLOCKS, **_INPUTS, **_BUTTONS)

@@ -50,6 +50,7 @@ class LocalPoolOptions:
         stop_grace_s: How long a worker may take to leave, before each harder way.
         start_failures: Starts that may fail in a row before the waiting jobs fail.
         command: The program, without the arguments above.
+        arguments: Further arguments, passed on as they are.
         environment: Added to the workers' environment.
     """
 
@@ -63,6 +64,7 @@ class LocalPoolOptions:
     stop_grace_s: float = 3.0
     start_failures: int = 3
     command: tuple[str, ...] = (sys.executable, "-m", "danqing.workers.main")
+    arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
@@ -186,6 +188,7 @@ class LocalPool(WorkerPool):
         command += ["--precision", options.precision]
         if options.models_dir is not None:
             command += ["--models", str(options.models_dir)]
+        command += options.arguments
         slot.generation += 1
         slot.complaint = ""
         slot.state = "starting"

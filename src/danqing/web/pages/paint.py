@@ -10,7 +10,7 @@ from danqing.web.components.header import header
 from danqing.web.components.stage import stage
 from danqing.web.fields import RATIOS, SECTIONS, Control
 from danqing.web.i18n import say
-from danqing.web.pages.desk import Desk, Words
+from danqing.web.pages.desk import Desk, Say, Words
 from danqing.web.pages.wiring import wire
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _start(desk: Desk) -> None:
     """Where a picture starts from, and the buttons that bring one."""
     mode = gr.Radio(
         label=say(_FIRST, "f.mode"),
-        choices=_mode_choices(lambda key: say(_FIRST, key)),
+        choices=_mode_choices(Say(_FIRST)),
         value="txt2img",
         elem_id="f-mode",
         elem_classes=["dq-chips", "dq-modes"],
@@ -139,7 +139,7 @@ def _start(desk: Desk) -> None:
     desk.translate(desk.read, lambda t: {"value": t("read")})
 
 
-def _mode_choices(t: Any) -> list[tuple[str, str]]:
+def _mode_choices(t: Say) -> list[tuple[str, str]]:
     return [(t(f"o.mode.{mode}"), mode) for mode in _MODES]
 
 
@@ -187,7 +187,7 @@ def _add(desk: Desk, control: Control) -> None:
 
 
 def _words_of(control: Control) -> Words:
-    def update(t: Any) -> dict[str, Any]:
+    def update(t: Say) -> dict[str, Any]:
         words: dict[str, Any] = {"label": t(f"f.{control.name}")}
         if not control.half:
             words["info"] = t(f"f.{control.name}.tip")

@@ -68,6 +68,10 @@ export class History {
     this.empty();
   }
 
+  get newest() {
+    return this.list.firstElementChild?.dataset.id ?? null;
+  }
+
   /** The id of the neighbour of a picture: -1 newer, +1 older. */
   neighbour(id, by) {
     const ids = [...this.list.children].map((item) => item.dataset.id);

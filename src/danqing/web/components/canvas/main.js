@@ -213,9 +213,15 @@ class Stage {
     this.trigger('refill', { source, to });
   }
 
-  reuseSeed() {
-    const seed = this.record?.seed;
-    if (seed !== undefined) this.setSeed(seed);
+  /** Put the seed of the picture shown, or else of the newest one, into the form. */
+  async reuseSeed() {
+    const id = this.record?.id ?? this.history.newest;
+    if (!id) return;
+    try {
+      this.setSeed((this.record ?? (await ask(`records/${id}`))).seed);
+    } catch (error) {
+      toast(error.text);
+    }
   }
 
   async setSeed(text) {

@@ -1,0 +1,123 @@
+"""What the page's JavaScript asks for, and that the page loads no torch."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from page_studio import FakeStudio, picture
+
+from danqing.spec.request import Txt2ImgRequest
+from danqing.web.i18n import words
+from danqing.web.routes import add_routes
+
+PAGE = {"X-Danqing": "page"}
+
+
+@pytest.fixture
+def studio():
+    return FakeStudio(step_s=0.001)
+
+
+@pytest.fixture
+def client(studio):
+    app = FastAPI()
+    add_routes(app, studio, upload_max_bytes=20_000)
+    return TestClient(app)
+
+
+@pytest.fixture
+def record(studio):
+    job = studio.submit(Txt2ImgRequest(prompt="an apple", seed=3))
+    deadline = time.monotonic() + 10
+    while not studio.job(job.id).is_final and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return next(iter(studio.kept.values()))
+
+
+def png(side):
+    out = io.BytesIO()
+    picture("x", 1, side, side).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_records_and_pictures(client, record):
+    listed = client.get("/web/records").json()
+    assert [item["id"] for item in listed["records"]] == [record.id]
+    assert listed["records"][0]["seed"] == "3"
+    details = client.get(f"/web/records/{record.id}").json()
+    assert details["sampler"] == "DPM++ 2M"
+    answer = client.get(f"/web/records/{record.id}/picture?download=true")
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["content-disposition"] == f'attachment; filename="danqing-{record.id}.png"'
+    assert client.get(f"/web/records/{record.id}/thumbnail").headers["content-type"] == "image/png"
+
+
+def test_changes_need_the_header_of_the_page(client, record):
+    assert client.delete(f"/web/records/{record.id}").status_code == 403
+    assert client.post("/web/uploads", content=png(32)).status_code == 403
+    assert client.delete(f"/web/records/{record.id}", headers=PAGE).json()["deleted"]
+    assert client.get("/web/records").json()["records"] == []
+    assert not client.post(f"/web/records/{record.id}/restore", headers=PAGE).json()["deleted"]
+
+
+def test_uploads_are_limited_and_checked(client, studio):
+    kept = client.post("/web/uploads", content=png(32), headers=PAGE).json()
+    assert (kept["width_px"], kept["height_px"]) == (32, 32)
+    assert client.get("/web/uploads/" + kept["ref"].removeprefix("sha256:")).headers["content-type"] == "image/png"
+    for data in (b"<svg onload=alert(1)>", b"", b"x" * 30_000):
+        refused = client.post("/web/uploads?lang=zh-Hant", content=data, headers=PAGE)
+        assert refused.status_code == 415
+        assert refused.json()["text"] == words("zh-Hant")["e.code.bad_file"]
+
+
+def test_a_blob_is_never_served_as_something_that_runs(client, studio):
+    sha = studio._blob(b"<script>alert(1)</script>")
+    answer = client.get(f"/web/uploads/{sha}")
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_what_is_not_there_is_404_in_the_language(client):
+    for path in ("records/none", "records/none/picture", "records/none/thumbnail", "uploads/00", "jobs/none/events"):
+        answer = client.get(f"/web/{path}?lang=zh-Hans")
+        assert answer.status_code == 404, path
+    assert client.get("/web/i18n/fr.json").status_code == 404
+    assert client.get("/web/canvas/..%2f..%2fapp.py").status_code == 404
+    assert client.post("/web/jobs/none/cancel", headers=PAGE).status_code == 404
+
+
+def test_events_are_numbered_and_resume(client, studio, record):
+    lines = client.get(f"/web/jobs/{record.job_id}/events").text.splitlines()
+    events = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+    assert events[0]["type"] == "state"
+    assert events[-1]["state"] == "done"
+    assert {"progress", "preview", "record"} <= {event["type"] for event in events}
+    numbers = [int(line.removeprefix("id: ")) for line in lines if line.startswith("id: ")]
+    assert numbers == sorted(set(numbers))
+    rest = client.get(f"/web/jobs/{record.job_id}/events", headers={"Last-Event-ID": str(numbers[-2])})
+    assert rest.text.count("data: ") == 1
+
+
+def test_status_counts_what_waits(client, studio):
+    studio.step_s = 0.2
+    studio.submit(Txt2ImgRequest(prompt="slow", count=2))
+    status = client.get("/web/status").json()
+    assert status["waiting"] == 1
+    assert status["jobs"][0]["count"] == 2
+    assert status["jobs"][0]["size"] == [128, 128]
+
+
+def test_the_page_loads_no_torch():
+    code = (
+        "import sys; import danqing.web.app; "
+        "print([m for m in ('torch', 'diffusers', 'transformers', 'ray') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
