@@ -152,8 +152,3 @@ def _show(result: dict[str, Any], outcome: Outcome, path: Path | None, options: 
 def median(values: Sequence[float]) -> float:
     """The middle value."""
     return float(statistics.median(values))
-
-
-def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
-    """The middle of the ratios of neighbours in time, which a slow drift of the machine leaves alone."""
-    return median([a / b for a, b in zip(above, below, strict=True)])

@@ -17,7 +17,7 @@ from diffusers import UNet2DConditionModel
 
 from benchmarks._gemm import peak_flops
 from benchmarks._models import SD15, TINY, TOKENS, Shape, write_folder
-from benchmarks._report import Options, Outcome, median, median_ratio, run
+from benchmarks._report import Options, Outcome, run
 from benchmarks._timing import alternate
 from danqing.models import precision as precisions
 from danqing.models.catalog import identify
@@ -75,11 +75,14 @@ def measure(options: Options) -> Outcome:
     options.say(f"measuring {model.precision.name} against float32 …")
     peaks = [peak_flops(device, dtype, quick=options.quick)]
     repeats = options.times(full=5, quick=2)
-    times = alternate({"ours": ours(model, side), "theirs": baseline}, repeats, device)
+    rounds = alternate({"ours": ours(model, side), "diffusers": baseline}, repeats, device)
     peaks.append(peak_flops(device, dtype, quick=options.quick))
-    ours_s, theirs_s = median(times["ours"]), median(times["theirs"])
+    ours_s, theirs_s, speedup = (
+        rounds.median_s("ours"),
+        rounds.median_s("diffusers"),
+        rounds.ratio("diffusers", "ours"),
+    )
     limit_s = ROWS * FLOP_PER_ROW * (side / SIDE_LATENT_PX) ** 2 / max(peaks)
-    speedup = median_ratio(times["theirs"], times["ours"])
     figures = {
         "ratio_to_limit": ours_s / limit_s,
         "speedup_over_diffusers": speedup,
@@ -95,8 +98,7 @@ def measure(options: Options) -> Outcome:
         "precision": model.precision.name,
         "channels_last": model.precision.channels_last,
         "gemm_peaks_gflops": [round(peak / 1e9, 1) for peak in peaks],
-        "ours_s": [round(value, 4) for value in times["ours"]],
-        "diffusers_s": [round(value, 4) for value in times["theirs"]],
+        **rounds.details(),
     }
     return Outcome(figures, f"≥ {BAR} × plain diffusers", speedup >= BAR, details)
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks._bench import BRIEFS, NoPictures, Workbench, workbench
-from benchmarks._report import Options, Outcome, median, median_ratio, run
+from benchmarks._report import Options, Outcome, run
 from benchmarks._timing import alternate
 from danqing.engine import Engine, Finished, SessionEvent
 from danqing.models.families.sd import StableDiffusion
@@ -91,17 +91,15 @@ def measure(options: Options) -> Outcome:
                 forward()
 
         repeats = options.times(full=15, quick=3)
-        times = alternate({"engine": lambda: paint_one(bench, plan), "bare": bare}, repeats, bench.device)
-        engine_s, bare_s = median(times["engine"]), median(times["bare"])
-        ratio = median_ratio(times["engine"], times["bare"])
+        rounds = alternate({"engine": lambda: paint_one(bench, plan), "bare": bare}, repeats, bench.device)
+        engine_s, bare_s, ratio = rounds.median_s("engine"), rounds.median_s("bare"), rounds.ratio("engine", "bare")
         details = {
             **bench.about(),
             "steps": plan.base.sampling.steps,
             "sampler": plan.base.sampling.sampler,
             "precision": model.precision.name,
             "forwards": {name: names.count(name) for name in dict.fromkeys(names)},
-            "engine_s": [round(value, 4) for value in times["engine"]],
-            "bare_s": [round(value, 4) for value in times["bare"]],
+            **rounds.details(),
         }
     figures = {
         "ratio_engine_to_bare": ratio,

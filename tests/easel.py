@@ -70,18 +70,15 @@ class Watched(TorchExecutor):
 class Easel:
     """A catalogue, a loader and an executor that live as long as the test session."""
 
-    def __init__(self, models_dir: Path) -> None:
+    def __init__(self, models_dir: Path, device: torch.device | None = None) -> None:
         self.models_dir = models_dir
         self.catalog = Catalog(models_dir)
-        self.loader = Loader(self.catalog, torch.device("cpu"))
+        self.loader = Loader(self.catalog, device or torch.device("cpu"))
         self.executor = Watched(self.loader)
         self.pictures = Pictures()
-        self._infos = {info.name: info for info in self.catalog.list()}
 
     def key(self, name: str = "tiny") -> ModelKey:
-        return ModelKey(self.plans()[0].base.model, precision="float32") if name == "tiny" else self._key(name)
-
-    def _key(self, name: str) -> ModelKey:
+        """Which weights a Plan on this model asks for."""
         return ModelKey(self.plans(model=name)[0].base.model, precision="float32")
 
     def model(self, name: str = "tiny") -> Any:

@@ -147,6 +147,18 @@ def test_soft_inpainting_at_a_size_of_its_own_has_the_size_asked_for(easel: Ease
     assert easel.one(**data).size == (48, 40)
 
 
+@pytest.mark.parametrize("size", [(64, 64), (75, 61)])
+def test_soft_edges_are_blended_once(easel: Easel, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]):
+    """new·m + old·(1 − m), at the picture's own resolution: seen by painting red."""
+    source, mask, data = inpaint(easel, size, mask_blur_px=4)
+    painted_size = easel.plans(**data)[0].base.size
+    red = Image.new("RGB", (painted_size.width_px, painted_size.height_px), (255, 0, 0))
+    monkeypatch.setattr(pixels, "to_image", lambda _: red)
+    share = mask[..., None] / 255.0
+    wanted = np.array([255, 0, 0]) * share + source * (1.0 - share)
+    assert np.abs(easel.pixels(**data) - wanted).max() <= 1.0
+
+
 def test_colour_correction_stays_inside_the_mask(easel: Easel):
     source, mask, data = inpaint(easel, colour_correction=True)
     painted = easel.pixels(**data)

@@ -13,7 +13,7 @@ from danqing.spec.registry.schedules import SCHEDULES
 from danqing.web.assets import CANVAS
 from danqing.web.errors import explain
 from danqing.web.fields import CONTROLS
-from danqing.web.form import NAMES
+from danqing.web.form import KEPT_PATHS, NAMES
 from danqing.web.i18n import LANGUAGES, negotiate, say, words
 
 WEB = CANVAS.parents[1]
@@ -54,6 +54,12 @@ def test_every_control_has_words():
             assert say(language, f"h.schedule.{info.key}")
 
 
+def test_every_kept_field_has_a_name():
+    for path in KEPT_PATHS - {"parent"}:
+        for language in LANGUAGES:
+            assert say(language, f"k.{path}")
+
+
 def test_every_error_kind_has_words():
     kinds = [DanqingError, *DanqingError.__subclasses__(), *Invalid.__subclasses__()]
     for kind in kinds:
@@ -68,7 +74,7 @@ def without_comments(script):
 def test_no_word_is_unused():
     sources = [*SCRIPTS, *WEB.rglob("*.py")]
     text = "".join(source.read_text(encoding="utf-8") for source in sources)
-    built = ("f.", "o.", "h.", "sec.", "s.d.", "s.stage.", "s.brief.", "s.send.", "e.code.", "e.image", "e.mask")
+    built = ("k.", "f.", "o.", "h.", "sec.", "s.d.", "s.stage.", "s.brief.", "s.send.", "e.code.", "e.image", "e.mask")
     assert [key for key in words("en") if not key.startswith(built) and f"{key}" not in text] == []
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageOps
 from torch import Tensor
 
 from danqing.engine.calls import Decode, Describe, Description, EncodeImage, ModelKey, Report
@@ -39,6 +39,21 @@ class Repaint:
     soft: SoftInpainting | None = None
 
 
+@dataclass(frozen=True)
+class Painted:
+    """What the base pass made of a `Repaint`, before it is blended in.
+
+    Attributes:
+        image: RGB, at the size of the pass.
+        shown: "L", how much of it to show.
+        soft: Whether `shown` follows what changed rather than the mask.
+    """
+
+    image: Image.Image
+    shown: Image.Image
+    soft: bool = False
+
+
 def inpaint(context: Context) -> Step[Image.Image]:
     """The whole picture with its masked part repainted."""
     planned = context.plan.mask
@@ -62,11 +77,12 @@ def inpaint(context: Context) -> Step[Image.Image]:
     if not keeps_size:
         image = pixels.resize(original, size, init.resize_mode)
         work = Repaint(image, pixels.resize_mask(mask, size, init.resize_mode), planned.fill, planned.soft)
-        return (yield from repaint(context, work))
+        painted = yield from repaint(context, work)
+        return Image.composite(painted.image, work.image, painted.shown)
     box = _crop(mask, planned, size)
     work = Repaint(_cut(original, box, size), _cut(mask, box, size), planned.fill, planned.soft)
     painted = yield from repaint(context, work)
-    return _paste(original, painted, mask, box)
+    return _paste(original, painted, mask.crop(box.as_tuple()), box)
 
 
 def _crop(mask: Image.Image, planned: MaskPlan, size: SizePx) -> BoxPx:
@@ -90,17 +106,28 @@ def _cut(image: Image.Image, box: BoxPx, size: SizePx) -> Image.Image:
     return part if part.size == (size.width_px, size.height_px) else pixels.resize(part, size, "stretch")
 
 
-def _paste(original: Image.Image, painted: Image.Image, mask: Image.Image, box: BoxPx) -> Image.Image:
-    scaled = painted
-    if painted.size != (box.width_px, box.height_px):
-        scaled = painted.resize((box.width_px, box.height_px), Image.Resampling.LANCZOS)
+def _paste(original: Image.Image, painted: Painted, mask: Image.Image, box: BoxPx) -> Image.Image:
+    """The picture with the painted part in its box, blended once, at the picture's own resolution.
+
+    Args:
+        original: The whole picture.
+        painted: The part, at the size of the pass.
+        mask: What may change, the size of the box.
+        box: Where it goes.
+    """
+    size = (box.width_px, box.height_px)
+    scaled, shown = painted.image, mask
+    if scaled.size != size:
+        scaled = scaled.resize(size, Image.Resampling.LANCZOS)
+    if painted.soft:
+        shown = ImageChops.darker(mask, painted.shown.resize(size, Image.Resampling.BILINEAR))
     result = original.copy()
-    result.paste(scaled, box.as_tuple(), mask.crop(box.as_tuple()))
+    result.paste(scaled, box.as_tuple(), shown)
     return result
 
 
-def repaint(context: Context, work: Repaint) -> Step[Image.Image]:
-    """Run the base pass over the masked part and put the result into the picture."""
+def repaint(context: Context, work: Repaint) -> Step[Painted]:
+    """Run the base pass over the masked part."""
     key = context.key(context.plan.base.model)
     yield Report(0, context.plan.base.sampling.steps, context.fraction(0), 0, "load")
     described: Description = yield Describe(key)
@@ -121,7 +148,7 @@ def repaint(context: Context, work: Repaint) -> Step[Image.Image]:
     if context.plan.init is not None and context.plan.init.colour_correction:
         picture = pixels.match_colours(picture, work.image)
     shown = work.mask if work.soft is None else masks.changed_mask(latent, painted, work.mask, work.soft)
-    return Image.composite(picture, work.image, shown)
+    return Painted(picture, shown, soft=work.soft is not None)
 
 
 def _filled(context: Context, latent: Tensor, mask: Tensor, fill: MaskFill, latent_scale: int) -> Tensor:

@@ -25,10 +25,11 @@ def outpaint(context: Context) -> Step[Image.Image]:
     canvas = pixels.extend(original, size, margins.left_px, margins.top_px)
     work = Repaint(canvas, feathered_mask((original.width, original.height), size, planned), planned.fill)
     painted = yield from repaint(context, work)
+    whole = Image.composite(painted.image, canvas, painted.shown)
     # The canvas was rounded up to what the model can paint; the surplus goes.
     width = original.width + margins.left_px + margins.right_px
     height = original.height + margins.top_px + margins.bottom_px
-    return painted.crop((0, 0, width, height))
+    return whole.crop((0, 0, width, height))
 
 
 def feathered_mask(inner: tuple[int, int], size: SizePx, planned: OutpaintPlan) -> Image.Image:

@@ -11,6 +11,7 @@ from danqing.spec.base import Data, Seed, Sha256
 from danqing.spec.geometry import Margins, SizePx
 from danqing.spec.model import ModelRef
 from danqing.spec.request import (
+    MAX_STEPS,
     Emphasis,
     Guidance,
     MaskFill,
@@ -30,7 +31,7 @@ class TextPlan(Data):
     prompt: str
     negative_prompt: str
     emphasis: Emphasis = "Original"
-    clip_skip: int = 1
+    clip_skip: int = Field(default=1, ge=1, le=12)
 
 
 class SeedPlan(Data):
@@ -38,7 +39,7 @@ class SeedPlan(Data):
 
     seed: Seed
     variation_seed: Seed = 0
-    variation_strength: float = 0.0
+    variation_strength: float = Field(default=0.0, ge=0, le=1)
     resize_from: SizePx | None = None
     source: NoiseSourceName = "cpu"
     eta_noise_seed_delta: int = 0
@@ -49,7 +50,7 @@ class SamplingPlan(Data):
 
     sampler: str = Field(description="key in spec.registry.samplers")
     schedule: str = Field(description="key in spec.registry.schedules")
-    steps: int
+    steps: int = Field(ge=1, le=MAX_STEPS)
     eta: float | None = None
     s_churn: float = 0.0
     s_tmin: float = 0.0
@@ -77,7 +78,9 @@ class PassPlan(Data):
     sampling: SamplingPlan
     guidance: Guidance
     guidance_scale: float
-    strength: float | None = Field(default=None, description="denoising strength; None starts from pure noise")
+    strength: float | None = Field(
+        default=None, ge=0, le=1, description="denoising strength; None starts from pure noise"
+    )
     exact_steps: bool = False
     upscaler: str | None = Field(default=None, description="how a hires pass enlarges the picture before it")
     refiner: RefinerPlan | None = None
@@ -96,11 +99,11 @@ class MaskPlan(Data):
     """What is repainted and how it is blended."""
 
     mask: Sha256
-    blur_px: int = 4
+    blur_px: int = Field(default=4, ge=0, le=64)
     inverted: bool = False
     fill: MaskFill = "original"
     only_masked: bool = False
-    padding_px: int = 32
+    padding_px: int = Field(default=32, ge=0, le=512)
     keep_size: bool = Field(default=True, description="the result has the size of the picture, not of the pass")
     soft: SoftInpainting | None = None
 
@@ -109,7 +112,7 @@ class OutpaintPlan(Data):
     """How far each side grows and how it is blended."""
 
     margins: Margins
-    feather_px: int = 16
+    feather_px: int = Field(default=16, ge=0, le=256)
     fill: MaskFill = "fill"
 
 

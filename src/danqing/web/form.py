@@ -167,6 +167,7 @@ _KEPT_HIRES: dict[str, Any] = {
     "hires.guidance_scale": None,
     "hires.model": None,
 }
+KEPT_PATHS = frozenset({*_KEPT, *_KEPT_INIT, *_KEPT_HIRES})
 _EMPTY_IS_NONE = frozenset({"model", "vae", "sampler", "schedule", "hires_prompt"})
 _SEEDS = frozenset({"seed", "variation_seed"})
 _MARGINS = frozenset({"left_px", "right_px", "top_px", "bottom_px"})

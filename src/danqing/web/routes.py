@@ -40,6 +40,7 @@ def add_routes(app: FastAPI, studio: Studio, upload_max_bytes: int) -> None:
     app.mount(f"{PREFIX}/canvas", StaticFiles(directory=CANVAS), name="danqing-canvas")
     app.include_router(_words_router())
     app.include_router(_history_router(studio))
+    app.include_router(_pictures_router(studio))
     app.include_router(_jobs_router(studio))
     app.include_router(_uploads_router(studio, upload_max_bytes))
 
@@ -119,6 +120,26 @@ def _history_router(studio: Studio) -> APIRouter:
         except DanqingError as error:
             return _refused(error, request)
 
+    @router.delete("/{record_id}", dependencies=[Depends(_from_page)])
+    def delete(record_id: str, request: Request) -> JSONResponse:
+        try:
+            return JSONResponse(_summary(studio.delete_record(record_id)))
+        except DanqingError as error:
+            return _refused(error, request)
+
+    @router.post("/{record_id}/restore", dependencies=[Depends(_from_page)])
+    def restore(record_id: str, request: Request) -> JSONResponse:
+        try:
+            return JSONResponse(_summary(studio.restore_record(record_id)))
+        except DanqingError as error:
+            return _refused(error, request)
+
+    return router
+
+
+def _pictures_router(studio: Studio) -> APIRouter:
+    router = APIRouter(prefix=f"{PREFIX}/records", include_in_schema=False)
+
     @router.get("/{record_id}/picture")
     def picture(record_id: str, request: Request, download: Annotated[bool, Query()] = False) -> Response:
         try:
@@ -139,20 +160,6 @@ def _history_router(studio: Studio) -> APIRouter:
         except DanqingError as error:
             return _refused(error, request)
         return Response(data, media_type=_media_type(data), headers=_IMMUTABLE)
-
-    @router.delete("/{record_id}", dependencies=[Depends(_from_page)])
-    def delete(record_id: str, request: Request) -> JSONResponse:
-        try:
-            return JSONResponse(_summary(studio.delete_record(record_id)))
-        except DanqingError as error:
-            return _refused(error, request)
-
-    @router.post("/{record_id}/restore", dependencies=[Depends(_from_page)])
-    def restore(record_id: str, request: Request) -> JSONResponse:
-        try:
-            return JSONResponse(_summary(studio.restore_record(record_id)))
-        except DanqingError as error:
-            return _refused(error, request)
 
     return router
 

@@ -162,7 +162,7 @@ _BUTTONS = {
     "button_primary_background_fill": CINNABAR,
     "button_primary_background_fill_dark": CINNABAR,
     "button_primary_background_fill_hover": CINNABAR_DEEP,
-    "button_primary_background_fill_hover_dark": "#D34A40",
+    "button_primary_background_fill_hover_dark": CINNABAR_DEEP,
     "button_primary_text_color": "#FFFFFF",
     "button_primary_text_color_dark": "#FFFFFF",
     "button_primary_border_color": CINNABAR,

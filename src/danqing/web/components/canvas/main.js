@@ -269,7 +269,7 @@ class Stage {
   showKept() {
     const names = Object.keys(this.value.kept ?? {}).filter((name) => name !== 'parent');
     this.kept.hidden = names.length === 0;
-    this.kept.replaceChildren(el('span', { text: `${t('kept')}: ${names.join(', ')}` }),
+    this.kept.replaceChildren(el('span', { text: `${t('kept')}: ${names.map((name) => t(`k.${name}`)).join(language() === 'en' ? ', ' : '、')}` }),
       el('button', { type: 'button', t: 'kept.clear', onclick: () => { this.set({ kept: {} }); this.showKept(); } }));
   }
 
