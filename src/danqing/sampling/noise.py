@@ -61,22 +61,30 @@ def stream(seed: int, source: str, device: torch.device) -> Draw:
         cpu = torch.Generator("cpu").manual_seed(seed)
         return lambda shape: torch.randn(shape, generator=cpu).to(device)
     if source == "gpu":
-        if device.type == "cpu":
+        card = _card() if device.type == "cpu" else device
+        if card is None:
             raise UnsupportedError(
-                "noise from the graphics card needs one, and this run is on the CPU",
+                "noise from the graphics card needs one, and this machine has none",
                 field="noise_source",
                 value=source,
                 allowed="cpu, nv",
                 next_step="choose NV, which gives an NVIDIA card's numbers on any machine",
             )
-        own = torch.Generator(device).manual_seed(seed)
-        return lambda shape: torch.randn(shape, generator=own, device=device)
+        own = torch.Generator(card).manual_seed(seed)
+        return lambda shape: torch.randn(shape, generator=own, device=card).to(device)
     raise InvalidRequestError(
         "there is no noise source of this name",
         field="noise_source",
         value=source,
         allowed=", ".join(info.key for info in NOISE_SOURCES),
     )
+
+
+def _card() -> torch.device | None:
+    """The graphics card of this machine: latents between model calls live on the CPU, their noise need not."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps") if torch.backends.mps.is_available() else None
 
 
 def slerp(strength: float, low: Tensor, high: Tensor) -> Tensor:

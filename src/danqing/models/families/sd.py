@@ -88,14 +88,16 @@ class StableDiffusion:
     def encode_image(self, image: Tensor) -> Tensor:
         """Latents float32 [b, c, h, w] of pictures [b, 3, H, W] in [−1, 1]: the mode of the posterior, scaled."""
         posterior = self.vae.encode(image.to(self.device, self.precision.vae)).latent_dist
-        latent = posterior.mode().to(torch.float32)
+        latent = posterior.mode().to(image.device, torch.float32)
         return (latent - self._shift) * self._scale
 
     @torch.inference_mode()
     def decode(self, latent: Tensor) -> Tensor:
         """Pictures float32 [b, 3, H, W] of latents [b, c, h, w], nominally in [−1, 1]."""
         unscaled = latent / self._scale + self._shift
-        return self.vae.decode(unscaled.to(self.device, self.precision.vae), return_dict=False)[0].to(torch.float32)
+        return self.vae.decode(unscaled.to(self.device, self.precision.vae), return_dict=False)[0].to(
+            latent.device, torch.float32
+        )
 
     def tile(self) -> bool:
         """Make the VAE work in tiles. False if it already does."""
