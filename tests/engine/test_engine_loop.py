@@ -74,9 +74,6 @@ def test_exclusive_calls_run_alone():
     assert (log.result("a"), log.result("b")) == ("a", "b")
 
 
-# --- the invariant ----------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Arrival:
     tick: int

@@ -27,14 +27,14 @@ BRIEFS = (
     "cat face",
     "crescent moon",
     "birthday cake",
-    "blue book",
+    "guitar",
     "rose",
     "snowman",
     "pizza",
     "rocket",
     "panda",
     "umbrella",
-    "green tree",
+    "evergreen tree",
     "alarm clock",
 )
 SEED = 0
