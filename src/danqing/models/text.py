@@ -61,5 +61,7 @@ class TextEncoder:
         # The text tower moved up a level in transformers 5.
         tower: Any = getattr(self.model, "text_model", self.model)
         z = tower.final_layer_norm(states[-clip_skip]).to(torch.float32)
+        if all(weight == 1.0 for weight in chunk.multipliers):
+            return z[0]
         multipliers = torch.tensor([chunk.multipliers], device=self.device)
         return apply_emphasis(z, multipliers, mode)[0]

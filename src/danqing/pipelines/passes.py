@@ -81,12 +81,14 @@ def _levels(planned: PassPlan, described: Description) -> Tensor:
 def _stages(context: Context, index: int, key: ModelKey, steps: int) -> Step[list[Stage]]:
     planned = context.plan.passes[index]
     base_steps = context.plan.base.sampling.steps if planned.kind == "hires" else None
-    words = yield from conditioning.encode(key, planned.text, steps, base_steps)
+    # As in A1111, a schedule counts the steps asked for, also where the strength lets fewer run.
+    asked = planned.sampling.steps
+    words = yield from conditioning.encode(key, planned.text, asked, base_steps)
     stages = [Stage(0, key, words)]
     if planned.refiner is not None:
         other = context.key(planned.refiner.model)
         yield Describe(other)
-        words = yield from conditioning.encode(other, planned.text, steps, base_steps)
+        words = yield from conditioning.encode(other, planned.text, asked, base_steps)
         # The switch is planned on the full schedule; a shortened one keeps the same share.
         switch = round(planned.refiner.switch_step * steps / planned.sampling.steps)
         stages.append(Stage(max(switch, 1), other, words))

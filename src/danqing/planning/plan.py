@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import secrets
 from dataclasses import dataclass
@@ -281,7 +282,7 @@ class _Planner:
                 allowed=f"a model with {self.model.latent_channels} latent channels, as {self.model.name} has",
                 next_step="choose a refiner of the same family",
             )
-        return RefinerPlan(model=_ref(model), switch_step=max(1, int(refiner.switch_at * steps)))
+        return RefinerPlan(model=_ref(model), switch_step=max(1, math.ceil(refiner.switch_at * steps - 1e-9)))
 
     def _init(self) -> InitPlan | None:
         request = self.request
