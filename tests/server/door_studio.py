@@ -24,6 +24,7 @@ from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
 from danqing.spec.request import Guidance, parse_request
 from danqing.store.metadata import encode_picture
+from danqing.studio.reproduction import plan_of_picture
 
 API = "/api/v1"
 MODEL = ModelInfo(name="danqing-mini", family="sd1", path="builtin", sha256="a" * 64, builtin=True)
@@ -285,6 +286,10 @@ class FakeStudio:
     def request_of_picture(self, data: bytes):
         self.upload(data)
         return parse_request({"prompt": "a red apple", "seed": 7})
+
+    def plan_of_picture(self, data: bytes):
+        self.upload(data)
+        return plan_of_picture(data)
 
     def doctor(self) -> dict:
         return {"versions": {"danqing": "0"}, "device": "cpu", "missing": []}

@@ -16,8 +16,6 @@ from danqing.cli.options import WorkerOptions, takes
 from danqing.cli.paint_request import read_file
 from danqing.cli.pictures import plan_target, save_pictures
 from danqing.cli.session import follow, open_studio, settings_of, terminal_of
-from danqing.spec.errors import BadFileError
-from danqing.store.metadata import read_metadata
 
 app = typer.Typer(add_completion=False)
 
@@ -43,16 +41,7 @@ def reproduce(options: ReproduceOptions) -> None:
     content = read_file(options.file, "FILE", settings_of(options).upload_max_bytes)
     target = None if options.out is None else plan_target(options.out, None)
     with open_studio(options) as studio:
-        studio.request_of_picture(content)  # refuses what is too large, or no picture, before its metadata is read
-        plan = read_metadata(content).plan
-        if plan is None:
-            raise BadFileError(
-                "this picture carries no Plan",
-                field="FILE",
-                value=str(options.file),
-                allowed="a picture painted by Danqing whose metadata was kept",
-                next_step="an A1111 picture can be dropped on the page, which fills the form from its infotext",
-            )
+        plan = studio.plan_of_picture(content)
         job = follow(studio, studio.reproduce(plan), terminal)
         record = studio.record(job.records[0])
         again = studio.picture_bytes(record.picture)

@@ -16,12 +16,11 @@ from danqing.server.answers import JobList
 from danqing.server.bodies import ReproduceBody, decode_data_uri, read_json_object, read_paint_request, validated
 from danqing.server.deps import Id, StudioDep
 from danqing.server.examples import PAINT_BODY, REPRODUCE_BODY
-from danqing.spec.errors import BadFileError, InvalidRequestError
+from danqing.spec.errors import InvalidRequestError
 from danqing.spec.events import Event
 from danqing.spec.plan import Plan
 from danqing.spec.record import Job, JobState
 from danqing.spec.request import Request
-from danqing.store.metadata import read_metadata
 
 router = APIRouter(tags=["jobs"])
 HEARTBEAT_S = 15
@@ -131,14 +130,4 @@ def _plan_of(body: ReproduceBody, studio: StudioDep) -> Plan:
         return body.plan
     if body.record is not None:
         return studio.record(body.record).plan
-    content = decode_data_uri(body.picture or "", "picture")
-    studio.request_of_picture(content)  # refuses what is too large, or no picture, before its metadata is read
-    plan = read_metadata(content).plan
-    if plan is None:
-        raise BadFileError(
-            "this picture carries no Plan",
-            field="picture",
-            allowed="a picture painted by Danqing whose metadata was kept",
-            next_step="POST it to /read-picture for its Request, and paint that",
-        )
-    return plan
+    return studio.plan_of_picture(decode_data_uri(body.picture or "", "picture"))

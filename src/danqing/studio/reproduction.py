@@ -35,6 +35,25 @@ def request_of_picture(data: bytes) -> Request:
     )
 
 
+def plan_of_picture(data: bytes) -> Plan:
+    """The Plan inside a picture.
+
+    Raises:
+        BadFileError: It holds none.
+    """
+    from danqing.store.metadata import read_metadata
+
+    plan = read_metadata(data).plan
+    if plan is None:
+        raise BadFileError(
+            "this picture carries no Plan",
+            field="picture",
+            allowed="a picture painted by Danqing whose metadata was kept",
+            next_step="an A1111 picture can be dropped on the page, which fills the form from its infotext",
+        )
+    return plan
+
+
 def request_of_plan(plan: Plan) -> Request:
     """The Request that asks for the picture of a Plan, with every number given."""
     from danqing.prompt.infotext_plan import request_of_plan as request_of

@@ -27,10 +27,10 @@ from danqing.studio.intake import resolve
 from danqing.studio.keeper import Chore, Keeper
 from danqing.studio.library import library_for, styles_of
 from danqing.studio.opening import local_pool, make_folder, open_store
-from danqing.studio.reproduction import check_reproducible, request_of_picture, request_of_plan
+from danqing.studio.reproduction import check_reproducible, plan_of_picture, request_of_picture, request_of_plan
 from danqing.studio.runner import JobRunner
 from danqing.studio.settings import Settings
-from danqing.studio.uploads import UploadLimits, check_picture
+from danqing.studio.uploads import CheckedPicture, UploadLimits, check_picture
 from danqing.studio.watching import Watching, afollow, follow
 from danqing.workers.pool import WorkerPool, WorkerStatus
 
@@ -254,8 +254,7 @@ class Studio:
 
     def upload(self, data: bytes, *, name: str = "") -> Upload:
         """Check and keep a picture, upright. BadFileError."""
-        limits = UploadLimits(self.settings.upload_max_bytes, self.settings.upload_max_pixels)
-        picture = check_picture(data, limits)
+        picture = self._check(data)
         try:
             sha256 = self.blobs.put(picture.data, picture.media_type)
         except OSError as error:
@@ -270,10 +269,17 @@ class Studio:
 
     def request_of_picture(self, data: bytes) -> Request:
         """The Request inside a picture: from its Plan, else from its infotext. BadFileError if it holds neither."""
-        limits = UploadLimits(self.settings.upload_max_bytes, self.settings.upload_max_pixels)
-        check_picture(data, limits)
+        self._check(data)
         request = request_of_picture(data)
         return request if self._knows(request.parent) else request.model_copy(update={"parent": None})
+
+    def plan_of_picture(self, data: bytes) -> Plan:
+        """The Plan inside a picture, which `reproduce` paints again. BadFileError if it holds none."""
+        self._check(data)
+        return plan_of_picture(data)
+
+    def _check(self, data: bytes) -> CheckedPicture:
+        return check_picture(data, UploadLimits(self.settings.upload_max_bytes, self.settings.upload_max_pixels))
 
     # --- facts ------------------------------------------------------------------------------------------------------
     @property

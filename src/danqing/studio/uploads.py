@@ -66,7 +66,7 @@ def _decode(data: bytes, limits: UploadLimits) -> CheckedPicture:
         raise _too_many_pixels(str(error), limits) from error
     except (OSError, SyntaxError, ValueError, ArithmeticError, LookupError, TypeError) as error:
         raise BadFileError(
-            f"the file cannot be read as a picture: {str(error) or type(error).__name__}",
+            "the file is no picture, or a damaged one",
             allowed=_ALLOWED,
             next_step="save it again as PNG and upload that",
         ) from error
