@@ -129,7 +129,9 @@ def write_folder(folder: Path, shape: Shape, dtype: torch.dtype = torch.float16)
         dtype: Number format of the files.
     """
     _write_tokenizer(folder / "tokenizer")
-    text = CLIPTextModel(CLIPTextConfig(vocab_size=2 * 256 + 2, bos_token_id=512, eos_token_id=513, **shape.text))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        text = CLIPTextModel(CLIPTextConfig(vocab_size=2 * 256 + 2, bos_token_id=512, eos_token_id=513, **shape.text))
     text.to(dtype).save_pretrained(folder / "text_encoder")
     with torch.device("meta"):
         unet, vae = UNet2DConditionModel(**shape.unet), AutoencoderKL(**shape.vae)
@@ -154,7 +156,9 @@ def fill(module: nn.Module, dtype: torch.dtype, seed: int = 0) -> Any:
         seed: Of the weights.
     """
     noise = torch.randn(BLOCK, generator=torch.Generator().manual_seed(seed))
-    filled = module.to(dtype).to_empty(device="cpu")
+    filled = module.to_empty(device="cpu")
+    for parameter in filled.parameters():
+        parameter.data = parameter.data.to(dtype)
     for part in filled.modules():
         for name, parameter in part.named_parameters(recurse=False):
             if isinstance(part, (nn.GroupNorm, nn.LayerNorm)):

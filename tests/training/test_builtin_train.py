@@ -11,8 +11,8 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from danqing.spec.errors import BadFileError
-from danqing.training.builtin.__main__ import Job, main, stage_data, stage_vae, train
+from danqing.spec.errors import BadFileError, NotFoundError
+from danqing.training.builtin.__main__ import Job, main, stage_data, stage_tokenizer, stage_vae, train
 from danqing.training.builtin.config import StageConfig, TrainConfig, parse_config
 from danqing.training.builtin.dataset import composite
 from danqing.training.builtin.diffusion import add_noise, draw_timesteps, make_schedule
@@ -20,7 +20,7 @@ from danqing.training.builtin.groupnorm import FastGroupNorm
 from danqing.training.builtin.latents import WHITE, cached, encode, normalize_latents
 from danqing.training.builtin.loop import Budget, Ema, step_seed
 from danqing.training.builtin.sample import sigma_ladder
-from danqing.training.builtin.unet import Hooks
+from danqing.training.builtin.unet import Hooks, unet_run, warm_start
 from danqing.training.builtin.vae import build_vae
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torch.*", "ignore::DeprecationWarning")
@@ -101,6 +101,45 @@ def test_normalising_changes_no_picture(config: TrainConfig, packages: tuple[Pat
     normalize_latents(vae, data, torch.device("cpu"), "fp32")
     after = vae.decode(vae.encode(x).latent_dist.mode()).sample
     assert torch.allclose(before, after, atol=1e-4)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_text_starts_spread_and_padding_ignored(
+    config: TrainConfig, packages: tuple[Path, Any], tmp_path: Path
+) -> None:
+    here = job(config, packages, tmp_path)
+    tokenizer = stage_tokenizer(here, stage_data(here))
+    models, _ = unet_run(config, tokenizer, tmp_path, here.device)
+    captions = ["red apple, 3d", "banana, 3d", "红心，3d"]
+    with torch.no_grad():
+        states = models.encode(captions, here.device)
+        assert float(states[:, 1].std(0).mean()) > 0.3
+        block = next(m for m in models.unet.modules() if type(m).__name__ == "BasicTransformerBlock")
+        attention = block.attn2
+        query = attention.to_q(block.norm2(torch.randn(3, 16, attention.to_q.in_features)))
+        query, key = (x.unflatten(2, (attention.heads, -1)).transpose(1, 2) for x in (query, attention.to_k(states)))
+        mass = (query @ key.transpose(2, 3) / query.shape[-1] ** 0.5).softmax(-1).mean((1, 2))
+    for row, caption in enumerate(captions):
+        words = len(tokenizer(caption).input_ids)
+        assert float(mass[row, :words].sum()) > 2 * words / 77
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_warm_start_takes_the_body_and_leaves_what_reads_text(
+    config: TrainConfig, packages: tuple[Path, Any], tmp_path: Path
+) -> None:
+    train(job(config, packages, tmp_path / "a", stop_after_steps=2), last="unet")
+    here = job(config, packages, tmp_path / "b")
+    tokenizer = stage_tokenizer(here, stage_data(here))
+    models, run = unet_run(config, tokenizer, tmp_path / "b", here.device)
+    before = {k: v.clone() for k, v in models.unet.state_dict().items()}
+    taken = warm_start(models, run, tmp_path / "a" / "unet.ckpt.pt")
+    changed = {k for k, v in models.unet.state_dict().items() if not torch.equal(v, before[k])}
+    assert 0 < len(changed) <= taken < len(before)
+    assert not [k for k in changed if "attn2" in k]
+    assert all(torch.equal(s, p) for s, p in zip(run.ema.shadow, run.ema.params, strict=True))
+    with pytest.raises(NotFoundError, match="checkpoint"):
+        warm_start(models, run, tmp_path / "nothing.pt")
 
 
 @pytest.mark.parametrize(("load", "threads"), [(0.5, 2), (9.0, 1)])

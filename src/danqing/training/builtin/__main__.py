@@ -22,7 +22,7 @@ from danqing.training.builtin.export import describe, export_model, fit_preview
 from danqing.training.builtin.latents import cached, normalize_latents, subset
 from danqing.training.builtin.sample import draw_grid
 from danqing.training.builtin.tokenizer import caption_corpus, save_tokenizer, train_tokenizer
-from danqing.training.builtin.unet import Hooks, train_unet, unet_run
+from danqing.training.builtin.unet import Hooks, train_unet, unet_run, warm_start
 from danqing.training.builtin.vae import build_vae, train_vae
 
 STAGES = ("data", "tokenizer", "vae", "unet", "export")
@@ -41,6 +41,7 @@ class Job:
     until: float | None = None
     stop_after_steps: int | None = None
     adapt_threads: bool = False
+    init: Path | None = None
 
 
 def stage_data(job: Job) -> Dataset:
@@ -89,6 +90,8 @@ def train(job: Job, last: str = "export") -> None:
         return
     kept = subset(full, job.config.unet.labels)
     models, run = unet_run(job.config, tokenizer, job.out, job.device)
+    if job.init is not None and run.progress.step == 0:
+        warm_start(models, run, job.init)
     schedule = make_schedule(job.config)
 
     def show(step: int) -> None:
@@ -121,6 +124,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         "--vae-until", type=_clock, help="end the VAE stage at this local time (ISO 8601) at the latest"
     )
     parser.add_argument("--until", type=_clock, help="end the UNet stage at this local time (ISO 8601) at the latest")
+    parser.add_argument("--init", type=Path, help="start from the UNet body of an earlier run's unet.ckpt.pt")
     parser.add_argument("--threads", type=int, help="CPU threads; 0 uses one while the machine is busy, else all")
     return parser.parse_args(argv)
 
@@ -157,6 +161,7 @@ def main(argv: list[str] | None = None) -> int:
             vae_until=args.vae_until,
             until=args.until,
             adapt_threads=args.threads == 0,
+            init=args.init,
         )
         train(job, args.last_stage)
     except DanqingError as error:

@@ -79,11 +79,15 @@ class VaeConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """Text encoder architecture."""
+    """Text encoder architecture, its initial spread and its share of the learning rate."""
 
     hidden_size: int = 256
     num_layers: int = 4
     num_heads: int = 4
+    token_std: float = 1.0
+    position_std: float = 0.1
+    lr_scale: float = 0.4
+    token_lr_scale: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,8 @@ class UNetConfig:
     layers_per_block: int = 2
     heads: int = 4
     labels: tuple[str, ...] = ()
+    padding_logit: float = -3.0
+    pooled_text: bool = False
     min_snr_gamma: float = 0.0
     log_sigma_mean: float = 0.3
     log_sigma_std: float = 1.4

@@ -164,18 +164,23 @@ def stage_digest(*parts: Any) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def make_optimizer(params: list[nn.Parameter], stage: StageConfig) -> torch.optim.AdamW:
-    """Fused AdamW; weight decay only on matrices and kernels."""
-    matrices = [p for p in params if p.ndim >= 2]
-    vectors = [p for p in params if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": stage.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+def make_optimizer(parts: list[tuple[list[nn.Parameter], float]], stage: StageConfig) -> torch.optim.AdamW:
+    """Fused AdamW over (parameters, share of the learning rate); weight decay only on matrices and kernels."""
+    groups: list[dict[str, Any]] = []
+    for params, scale in parts:
+        matrices, vectors = [p for p in params if p.ndim >= 2], [p for p in params if p.ndim < 2]
+        groups += [
+            {"params": chosen, "weight_decay": decay, "lr_scale": scale}
+            for chosen, decay in ((matrices, stage.weight_decay), (vectors, 0.0))
+            if chosen
+        ]
     return torch.optim.AdamW(groups, lr=stage.lr, betas=(0.9, 0.99), eps=1e-8, fused=True)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Sets one learning rate for all groups."""
+    """Sets the learning rate of every group: its share of `lr`."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["lr_scale"]
 
 
 class Log:

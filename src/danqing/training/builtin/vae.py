@@ -113,7 +113,12 @@ def vae_run(config: TrainConfig, folder: Path, device: torch.device) -> tuple[Au
     params = list(vae.parameters())
     digest = stage_digest("vae", config.seed, config.vae, config.data, config.precision)
     run = Run(
-        "vae", folder, {"vae": vae}, make_optimizer(params, config.vae.stage), Ema(params, config.vae.stage.ema), digest
+        "vae",
+        folder,
+        {"vae": vae},
+        make_optimizer([(params, 1.0)], config.vae.stage),
+        Ema(params, config.vae.stage.ema),
+        digest,
     )
     run.resume()
     return vae, run
