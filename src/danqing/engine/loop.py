@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from danqing.engine import policy
-from danqing.engine.calls import ModelCall, Report, Session
+from danqing.engine.calls import Describe, EncodeImage, EncodeText, ModelCall, Report, Session
 from danqing.engine.events import Finished, Previewed, Progressed, SessionEvent
 from danqing.engine.executor import Executor
 from danqing.spec.errors import CancelledError, ConflictError, DanqingError, OutOfMemoryError, WorkerError
 
 Sink = Callable[[SessionEvent], None]
+PRELUDE = (Describe, EncodeText, EncodeImage)
 logger = logging.getLogger(__name__)
 
 
@@ -162,6 +163,7 @@ class Engine:
             remaining=live.remaining,
             skipped=live.skipped,
             order=live.order,
+            prelude=isinstance(call, PRELUDE),
         )
 
     def _run_group(self, group: list[_Live]) -> None:

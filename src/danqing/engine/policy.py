@@ -2,7 +2,8 @@
 
 A lone user gets everything. Several users get equal shares of rows (deficit round robin: who was served least goes
 first). Among the Sessions of one user the one with the least left to do goes first, so that a 4-step draft is never
-stuck behind a 50-step picture; a Session passed over for `patience` ticks goes before all of its priority, so that
+stuck behind a 50-step picture; what a Session needs before its first step goes before any step, so that a newcomer can
+share the next one; a Session passed over for `patience` ticks goes before all of its priority, so that
 none starves.
 """
 
@@ -26,6 +27,7 @@ class Waiting:
         remaining: Estimated model calls to its end.
         skipped: Ticks since it last ran.
         order: When it was submitted.
+        prelude: Whether this Call only prepares steps (facts, text, the init picture).
     """
 
     key: str
@@ -37,6 +39,7 @@ class Waiting:
     remaining: float
     skipped: int
     order: int
+    prelude: bool = False
 
 
 def choose(waiting: Sequence[Waiting], served: dict[str, float], *, patience: int = 24) -> list[str]:
@@ -54,6 +57,7 @@ def choose(waiting: Sequence[Waiting], served: dict[str, float], *, patience: in
             -item.priority,
             0.0 if starving else 1.0,
             float(-item.skipped) if starving else 0.0,
+            0.0 if item.prelude else 1.0,
             served.get(item.user, 0.0),
             item.remaining,
             float(item.order),

@@ -21,12 +21,16 @@ class Loader:
     Args:
         catalog: Where they are.
         device: Where they compute.
+        fast_cpu: As for `families.sd.prepare_unet`; off where the denoiser is to be compiled.
         budget_bytes: How many bytes of weights may stay; half the machine's memory if not given.
     """
 
-    def __init__(self, catalog: Catalog, device: torch.device, budget_bytes: int | None = None) -> None:
+    def __init__(
+        self, catalog: Catalog, device: torch.device, budget_bytes: int | None = None, *, fast_cpu: bool = True
+    ) -> None:
         self.catalog = catalog
         self.device = device
+        self.fast_cpu = fast_cpu
         self.budget_bytes = budget_bytes or _half_the_memory(device)
         self._loaded: OrderedDict[tuple[str, str | None, str], sd.StableDiffusion] = OrderedDict()
 
@@ -59,7 +63,7 @@ class Loader:
         chosen = precisions.choose(self.device, precision)
         vae_path = Path(self._info(vae).path) / "vae" if vae else None
         try:
-            return sd.load(info, chosen, self.device, vae_path)
+            return sd.load(info, chosen, self.device, vae_path, fast_cpu=self.fast_cpu)
         except (torch.OutOfMemoryError, MemoryError):
             raise
         except (OSError, ValueError, KeyError, RuntimeError) as error:

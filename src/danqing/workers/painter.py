@@ -99,7 +99,7 @@ class Painter:
         self.device = pick_device(options.device)
         self.precision = precisions.choose(self.device, options.precision)
         self.blobs = BlobStore(options.data_dir)
-        loader = Loader(Catalog(options.models_dir), self.device)
+        loader = Loader(Catalog(options.models_dir), self.device, fast_cpu=not options.compiled)
         executor = TorchExecutor(loader, compiled=options.compiled)
         self.engine = Engine(executor, EngineOptions(options.preview_every, options.decoded_every))
         self.jobs: dict[str, _Running] = {}
