@@ -82,11 +82,11 @@ def test_no_memory_for_loading_gives_up_other_models_first(easel: Easel, monkeyp
     loader.get(ref(easel, "other"), None, "float32")
     real, failures = sd.load, [1]
 
-    def tight(*given: Any) -> sd.StableDiffusion:
+    def tight(*given: Any, **options: Any) -> sd.StableDiffusion:
         if failures:
             failures.pop()
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(*given)
+        return real(*given, **options)
 
     monkeypatch.setattr("danqing.models.families.sd.load", tight)
     executor = TorchExecutor(loader)
