@@ -18,7 +18,8 @@ from danqing.studio.settings import load_settings
 from danqing.workers.pool import FakePool
 
 FRONT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell starts its children without Ctrl-C
 sys.path.insert(0, {server!r})
 from door_studio import plans_of
 from danqing.cli import main, session

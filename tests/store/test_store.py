@@ -37,7 +37,7 @@ def open_sql(path: Path) -> SqlStore:
 @pytest.fixture(params=["sql", "fake"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     store = open_sql(tmp_path) if request.param == "sql" else FakeStore()
-    store.beat(ME)
+    store.beat(ME.beating())
     yield store
     store.close()
 
@@ -161,9 +161,9 @@ def test_the_third_death_fails_a_job(store: Store):
 
 def test_a_reused_pid_is_not_mistaken():
     assert process_start(2**22 + 1) is None
-    assert not ME.is_dead(lease_s=30)
+    assert not ME.beating().is_dead(lease_s=30)
     assert replace(ME, process_started="long ago").is_dead(lease_s=30)
-    assert not replace(ME, host="elsewhere", pid=2**22 + 1).is_dead(lease_s=30)
+    assert not replace(ME.beating(), host="elsewhere", pid=2**22 + 1).is_dead(lease_s=30)
 
 
 def test_a_picture_is_added_once(store: Store):

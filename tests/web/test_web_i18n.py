@@ -62,7 +62,7 @@ def test_every_kept_field_has_a_name():
 
 def test_every_error_kind_has_words():
     kinds = [DanqingError, *DanqingError.__subclasses__(), *Invalid.__subclasses__()]
-    for kind in kinds:
+    for kind in (kind for kind in kinds if kind.__module__ == "danqing.spec.errors"):
         for language in LANGUAGES:
             assert say(language, f"e.code.{kind.code}")
 
