@@ -23,6 +23,7 @@ from danqing.models import precision as precisions
 from danqing.models.catalog import identify
 from danqing.models.families.sd import StableDiffusion, load
 from danqing.models.loader import pick_device
+from danqing.models.packing import packed_bytes
 
 BAR = 2.0
 ROWS = 2
@@ -92,7 +93,9 @@ def measure(options: Options) -> Outcome:
         "gemm_peak_gflops": max(peaks) / 1e9,
     }
     details = {
-        "parameters_m": round(sum(p.numel() for p in model.unet.parameters()) / 1e6, 1),
+        "parameters_m": round(
+            (sum(p.numel() for p in model.unet.parameters()) + packed_bytes(model.unet) / 2) / 1e6, 1
+        ),
         "rows": ROWS,
         "latent": f"{side}x{side}",
         "precision": model.precision.name,

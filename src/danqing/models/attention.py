@@ -29,13 +29,13 @@ class ChunkedAttention:
     """Self-attention over many tokens as plain matrix products in chunks, where that beats PyTorch's fused kernel.
 
     PyTorch's CPU kernel is slow in bfloat16 at head widths that are no multiple of 32, such as Stable Diffusion 1's 40:
-    4096 tokens × 8 heads × 2 rows took 336 ms with it and 231 ms so. Scores are rounded to bfloat16 here; keys are
+    4096 tokens × 8 heads × 2 rows took 332 ms with it and 232 ms so. Scores are rounded to bfloat16 here; keys are
     centred first, which changes no attention weight and keeps the scores small. Everything else (cross-attention, few
     tokens, masks, gradients) goes to the stock processor.
     """
 
-    min_tokens = 2048
-    chunk_tokens = 512
+    min_tokens = 1024
+    chunk_tokens = 1024
 
     def __init__(self) -> None:
         self._stock = AttnProcessor2_0()
