@@ -73,5 +73,14 @@ def easel(tiny_sd: Path) -> Any:
     return Easel(tiny_sd)
 
 
+@pytest.fixture(scope="session")
+def control_easel(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """As `easel`, with ControlNets: see `tiny_controls.build_controls`."""
+    from easel import Easel
+    from tiny_controls import build_controls
+
+    return Easel(build_controls(tmp_path_factory.mktemp("control-models")))
+
+
 if str(Path(__file__).parent) not in sys.path:
     sys.path.insert(0, str(Path(__file__).parent))

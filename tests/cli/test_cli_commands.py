@@ -46,6 +46,33 @@ def test_gallery(danqing):
     assert danqing("gallery", "restore", "R00000", "--json").json == {"restored": ["R00000"]}
 
 
+def test_gallery_search(danqing, picture):
+    assert "gallery is empty" in danqing("gallery", "search", "red").err
+    danqing("paint", "apple", "--count", "2", "--seed", "5", "-q")
+    rows = danqing("gallery", "search", "--like", "record:R00001", "--json").json["found"]
+    assert rows[0]["id"] == "R00001"
+    assert rows[0]["score"] >= rows[1]["score"]
+    assert (
+        len(danqing("gallery", "search", "a red apple", "--like", str(picture), "--limit", "1").out.splitlines()) == 2
+    )
+    assert danqing("gallery", "search").code == 2
+    assert "no such file" in danqing("gallery", "search", "--like", "nowhere.png").err
+
+
+def test_interrogate(danqing, picture):
+    said = danqing("interrogate", str(picture))
+    assert said.out.splitlines()[0] == "a red square, on a red background"
+    answer = danqing("interrogate", str(picture), "--language", "zh-hant", "--json").json
+    assert (answer["language"], answer["label"], answer["background"]) == ("zh-Hant", "方塊", "紅色背景")
+    assert answer["interrogation"]["words"]["zh-Hans"]["label"] == "方块"
+    assert danqing("interrogate", str(picture), "--language", "zh_CN", "--json").json["language"] == "zh-Hans"
+    refused = danqing("interrogate", str(picture), "--language", "fr")
+    assert refused.code == 2
+    assert "zh-Hant" in refused.err
+    assert danqing("interrogate", "nowhere.png").code == 2
+    assert danqing("interrogate", "record:nobody").code == 2
+
+
 @pytest.mark.parametrize("command", ["show", "export", "delete", "restore"])
 def test_gallery_without_the_record(danqing, studio, command):
     danqing("paint", "apple", "-q")
@@ -145,6 +172,25 @@ def test_train_runs_the_trainer_in_its_own_process(danqing, monkeypatch):
     answer = danqing("train", "builtin", "--config", "no.toml")
     assert answer.code == 2
     assert "builtin-tiny" in answer.err
+
+
+def test_dataset_runs_the_data_tool_in_its_own_process(danqing, monkeypatch):
+    started = []
+    monkeypatch.setattr("danqing.cli.dataset.run_module", lambda command: started.append(command[1:]) or 0)
+    assert danqing("dataset", "builtin", "--out", "here").code == 0
+    beginning = ["-m", "danqing.training.builtin.shards", "--config", "data-builtin", "--out", "here"]
+    assert started == [[*beginning, "--sizes", "128,256", "--workers", "2"]]
+    more = ("--packages", "npm", "--sizes", "64", "--workers", "1")
+    assert danqing("dataset", "builtin", "--out", "here", *more).code == 0
+    assert started[1] == [*beginning, *more]
+
+
+@pytest.mark.parametrize("sizes", ["128,", "a", "8", "512", "-128", ""])
+def test_dataset_refuses_sizes_that_cannot_be_drawn(danqing, monkeypatch, sizes):
+    monkeypatch.setattr("danqing.cli.dataset.run_module", lambda command: pytest.fail("started"))
+    answer = danqing("dataset", "builtin", "--out", "here", "--sizes", sizes)
+    assert answer.code == 2
+    assert "from 16 to 256" in answer.err
 
 
 def test_serve_tells_of_a_taken_port_and_an_open_bind(danqing, tmp_path):

@@ -18,6 +18,7 @@ from danqing.spec.geometry import SizePx
 from danqing.spec.model import ModelDefaults, ModelInfo
 from danqing.spec.plan import Plan
 from danqing.spec.request import parse_request
+from danqing.spec.upscale import UpscalerFile
 
 SHA = "sha256:" + "a" * 64
 MASK = "sha256:" + "b" * 64
@@ -39,6 +40,12 @@ class Shelf:
             if info.name == (name or "a-base"):
                 return info
         raise NotFoundError("there is no such model", field="model", value=name)
+
+    def upscalers(self) -> list[UpscalerFile]:
+        return [UpscalerFile(name="4x-draw", path="4x-draw.pth", sha256="u" * 64)]
+
+    def find_upscaler(self, name: str) -> UpscalerFile | None:
+        return next((file for file in self.upscalers() if name in (file.name, file.sha256)), None)
 
 
 class Colours:

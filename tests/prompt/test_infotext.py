@@ -243,7 +243,7 @@ def test_every_request_survives_its_infotext(data):
 
 def test_every_field_of_every_request_has_a_key():
     covered = {entry.path for entry in ENTRIES}
-    elsewhere = {"prompt", "negative_prompt", "kind", "width_px", "height_px", "seed_resize"}
+    elsewhere = {"controls", "prompt", "negative_prompt", "kind", "width_px", "height_px", "seed_resize"}
     nested = {"sampling", "guidance", "hires", "refiner", "output", "variation", "soft", "margins", "threshold"}
 
     def check(model, prefix):

@@ -12,22 +12,35 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
+from danqing.planning.upscaling import plan_upscale
 from danqing.spec.errors import BadFileError, ConflictError, InvalidRequestError, NotFoundError
 from danqing.spec.events import PreviewEvent, ProgressEvent, RecordEvent, StateEvent
 from danqing.spec.geometry import SizePx
-from danqing.spec.model import ModelInfo, ModelRef
+from danqing.spec.model import ControlNetInfo, ModelInfo, ModelRef
 from danqing.spec.plan import PassPlan, Plan, SamplingPlan, SeedPlan, TextPlan
 from danqing.spec.record import FINAL_STATES, Job, Record, Versions
 from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
 from danqing.spec.request import Guidance, parse_request
+from danqing.spec.sight import Found
+from danqing.spec.upscale import UpscalerFile
 from danqing.store.metadata import encode_picture
+from danqing.store.vectors import from_text
 from danqing.studio.reproduction import plan_of_picture
+from danqing.studio.settings import Settings
+from danqing.studio.upscaling import Upscaled
+from danqing.workers.fake_sight import FakeSight
+from danqing.workers.protocol import EmbedCommand, InterrogateCommand, PictureSource
 
 API = "/api/v1"
 MODEL = ModelInfo(name="danqing-mini", family="sd1", path="builtin", sha256="a" * 64, builtin=True)
+CONTROLNET = ControlNetInfo(name="line", path="builtin/line", sha256="b" * 64, base="danqing-mini")
+
+
+UPSCALER = UpscalerFile(name="4x-draw", path="4x-draw.pth", sha256="b" * 64)
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,7 @@ class FakeStudio:
 
     def __init__(self, folder: Path, *, hold: bool = False) -> None:
         self.folder = folder
+        self.settings = Settings(data_dir=folder, models_dir=folder)
         self.hold = hold
         self.lock = threading.RLock()
         self._jobs: dict[str, Job] = {}
@@ -258,6 +272,8 @@ class FakeStudio:
         return record
 
     def picture_path(self, sha256: str) -> Path:
+        if not (self.folder / sha256).is_file():
+            raise NotFoundError("there is no such picture", value=sha256)
         return self.folder / sha256
 
     def picture_bytes(self, sha256: str) -> bytes:
@@ -277,8 +293,59 @@ class FakeStudio:
             ) from error
         return Upload(self._store(data), *size, media_type)
 
+    def interrogate(self, picture, *, tags=12):
+        command = InterrogateCommand(task_id="t", picture=self._source(picture, "image"), tags=tags)
+        return FakeSight(self.folder).answer(command).interrogation
+
+    def search(self, text="", *, like=None, limit=20, **only):
+        if not text.strip() and like is None:
+            raise InvalidRequestError("a search by look needs words or a picture", field="search")
+        sources = [] if like is None else [self._source(like, "like")]
+        wanted = self._seen([text] if text.strip() else [], sources).mean(axis=0)
+        found = [
+            Found(record=record, score=float(wanted @ self._seen([], [self._source(f"record:{record.id}", "")])[0]) / 2)
+            for record in self.records(limit=1000, **only)
+        ]
+        return sorted(found, key=lambda one: -one.score)[:limit]
+
+    def score(self, picture, prompt):
+        words, seen = self._seen([prompt], [self._source(picture, "image")])
+        return float(max(0.0, words @ seen) / 2)
+
+    def _seen(self, texts, sources):
+        answer = FakeSight(self.folder).answer(EmbedCommand(task_id="t", texts=texts, pictures=sources))
+        return np.concatenate([from_text(answer.texts, 3), from_text(answer.pictures, 3)])
+
+    def _source(self, picture, field) -> PictureSource:
+        if isinstance(picture, bytes):
+            self.upload(picture)
+        else:
+            self._size_of(picture, field)
+            kind, _, name = picture.partition(":")
+            picture = self.picture_bytes(self.record(name).picture if kind == "record" else name)
+        return PictureSource(data_base64=base64.b64encode(picture).decode())
+
     def models(self) -> list[ModelInfo]:
         return [MODEL]
+
+    def controlnets(self) -> list[ControlNetInfo]:
+        return [CONTROLNET]
+
+    def upscalers(self) -> list[UpscalerFile]:
+        return [UPSCALER]
+
+    def find_upscaler(self, name: str) -> UpscalerFile | None:
+        return UPSCALER if name in {UPSCALER.name, UPSCALER.sha256} else None
+
+    def upscale(self, request, *, user="local") -> Upscaled:
+        size = self._size_of(request.image, "image")
+        kind, _, name = request.image.partition(":")
+        digest = self.record(name).picture if kind == "record" else name
+        plan = plan_upscale(request.model_copy(update={"image": f"sha256:{digest}"}), self, size)
+        with Image.open(self.folder / digest) as image:
+            large = encode_picture(image.resize((plan.width_px, plan.height_px)), plan.output)
+        upload = Upload(self._store(large.data), plan.width_px, plan.height_px, large.media_type)
+        return Upscaled(upload, plan, 0.1)
 
     def styles(self) -> list[Style]:
         return [Style("flat", "{prompt}, flat", "")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 from door_studio import API, png, problem, submit
 
 
@@ -18,6 +20,41 @@ def test_records_come_in_pages_newest_first(client):
     assert len(set(every)) == 5
     assert client.get(f"{API}/records?search=pear").json()["records"] == []
     assert len(client.get(f"{API}/records?search=apple&kind=txt2img&model=danqing-mini").json()["records"]) == 5
+
+
+def test_records_by_look(client):
+    submit(client, count=3, seed=40)
+    found = client.post(f"{API}/records/search", json={"like": "record:R00001", "limit": 2}).json()["found"]
+    assert found[0]["record"]["id"] == "R00001"
+    assert found[0]["score"] >= found[1]["score"]
+    listed = client.get(f"{API}/records?search=a red apple&by=look&limit=2").json()
+    assert (len(listed["records"]), listed["next"]) == (2, None)
+    uri = "data:image/png;base64," + base64.b64encode(png((40, 60, 0))).decode()
+    assert len(client.post(f"{API}/records/search", json={"search": "red", "like": uri}).json()["found"]) == 3
+    assert client.post(f"{API}/records/search", json={"search": "red", "kind": "inpaint"}).json()["found"] == []
+    assert problem(client.post(f"{API}/records/search", json={}), 422)["field"] == "search"
+    assert problem(client.get(f"{API}/records?by=look"), 422)["field"] == "search"
+    assert problem(client.get(f"{API}/records?by=smell&search=x"), 422)["field"] == "by"
+    assert problem(client.post(f"{API}/records/search", json={"like": "../x"}), 422)["field"] == "like"
+    assert problem(client.post(f"{API}/records/search", json={"search": "x", "limit": 0}), 422)["field"] == "limit"
+
+
+def test_interrogate_and_score(client):
+    submit(client)
+    uri = "data:image/png;base64," + base64.b64encode(png((22, 42, 118))).decode()
+    seen = client.post(f"{API}/interrogate", json={"image": uri}).json()
+    assert seen["background"] == {"kind": "plain", "colors": ["dark blue"]}
+    assert set(seen["words"]) == {"en", "zh-Hans", "zh-Hant"}
+    assert client.post(f"{API}/interrogate", json={"image": "record:R00000"}).json()["concept"]
+    problem(client.post(f"{API}/interrogate", json={"image": "record:nobody"}), 404)
+    problem(client.post(f"{API}/interrogate", json={"image": "data:image/png;base64,eA=="}), 415)
+    assert problem(client.post(f"{API}/interrogate", json={"image": "http://x/y.png"}), 422)["field"] == "image"
+    assert problem(client.post(f"{API}/interrogate", json={"image": uri, "tags": 1000}), 422)["field"] == "tags"
+    large = {"image": "data:image/png;base64," + "A" * 2_000_000}
+    problem(client.post(f"{API}/interrogate", json=large), 413)
+    fits = client.post(f"{API}/score", json={"image": uri, "prompt": "dark blue"}).json()["score"]
+    assert 0 <= fits <= 1
+    assert problem(client.post(f"{API}/score", json={"image": uri, "prompt": ""}), 422)["field"] == "prompt"
 
 
 def test_record_queries_are_checked(client):

@@ -77,6 +77,20 @@ BAD: list[tuple[str, Any, str]] = [
     ({**IMAGE, "kind": "outpaint"}, "margins", "missing"),
     ({**IMAGE, "kind": "outpaint", "margins": {"left_px": -1}}, "margins.left_px", "≥ 0"),
     ({**IMAGE, "kind": "outpaint", "margins": {"left_px": 5000}}, "margins.left_px", "≤ 4096"),
+    ({"controls": [{}]}, "controls.0.model", "missing"),
+    ({"controls": [{"model": ""}]}, "controls.0.model", "character"),
+    ({"controls": [{"model": "x", "weight": 2.1}]}, "controls.0.weight", "≤ 2"),
+    ({"controls": [{"model": "x", "weight": math.nan}]}, "controls.0.weight", "finite"),
+    ({"controls": [{"model": "x", "start": 0.5, "end": 0.5}]}, "controls.0", "ends before it begins"),
+    ({"controls": [{"model": "x", "end": 1.5}]}, "controls.0.end", "≤ 1"),
+    ({"controls": [{"model": "x", "mode": "loud"}]}, "controls.0.mode", "balanced"),
+    ({"controls": [{"model": "x", "resize_mode": "latent"}]}, "controls.0.resize_mode", "stretch"),
+    ({"controls": [{"model": "x", "image": "https://example.com/a.png"}]}, "controls.0.image", "sha256"),
+    ({"controls": [{"model": "x", "mask": "a.png"}]}, "controls.0.mask", "sha256"),
+    ({"controls": [{"model": "x", "resolution_px": 32}]}, "controls.0.resolution_px", "≥ 64"),
+    ({"controls": [{"model": "x", "params": []}]}, "controls.0.params", "object"),
+    ({"controls": [{"model": "x", "wait": 1}]}, "controls.0.wait", "no such field"),
+    ({"controls": [{"model": "x"}] * 9}, "controls", "8"),
     ({"strength": 0.5}, "strength", "no such field"),
     ("a cat", None, ""),
     (None, None, ""),
@@ -145,6 +159,25 @@ WORDS = st.text(max_size=40)
 SAMPLINGS = st.fixed_dictionaries(
     {}, optional={"sampler": WORDS, "steps": st.integers(1, 500), "eta": st.floats(0, 10), "s_noise": st.floats(0, 10)}
 )
+CONTROLS = st.fixed_dictionaries(
+    {"model": st.text(min_size=1, max_size=20)},
+    optional={
+        "image": st.just(SHA),
+        "mask": st.just(SHA),
+        "annotator": st.text(min_size=1, max_size=20),
+        "params": st.dictionaries(
+            st.text(min_size=1, max_size=8), st.floats(-1e9, 1e9) | st.text(max_size=9), max_size=2
+        ),
+        "resolution_px": st.integers(64, 2048),
+        "pixel_perfect": st.booleans(),
+        "weight": st.floats(0, 2),
+        "start": st.floats(0, 0.5),
+        "end": st.floats(0.51, 1),
+        "mode": st.sampled_from(["balanced", "prompt", "control"]),
+        "resize_mode": st.sampled_from(["stretch", "crop", "fill"]),
+        "passes": st.sampled_from(["both", "base", "hires"]),
+    },
+)
 COMMON: dict[str, Any] = {
     "prompt": WORDS,
     "negative_prompt": WORDS,
@@ -159,6 +192,7 @@ COMMON: dict[str, Any] = {
     "sampling": SAMPLINGS,
     "guidance": st.fixed_dictionaries({}, optional={"scale": st.floats(0, 100), "rescale": UNIT}),
     "hires": st.none() | st.fixed_dictionaries({}, optional={"scale": st.floats(1, 8), "strength": UNIT}),
+    "controls": st.lists(CONTROLS, max_size=3),
     "refiner": st.none() | st.fixed_dictionaries({"model": WORDS}, optional={"switch_at": st.floats(0.01, 1)}),
 }
 PICTURE = st.sampled_from([SHA, "record:01J8Z-abc_9"])

@@ -132,3 +132,21 @@ def test_the_tables_can_be_made_in_postgresql():
     for table in Base.metadata.sorted_tables:
         assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=postgresql.dialect()))
     engine.dispose()
+
+
+def test_a_database_of_the_first_version_is_brought_up(path: Path):
+    database = Database(None, path)
+    database.migrate()
+    with database.write() as session:  # as version 0001 left it
+        session.execute(text("DROP TABLE embeddings"))
+        session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        session.execute(text("INSERT INTO uploads VALUES ('a', '', '', 1, 1, '2026-01-01')"))
+    database.close()
+    again = Database(None, path)
+    again.migrate()
+    with again.engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM uploads")).scalar() == 1
+        assert connection.execute(text("SELECT count(*) FROM embeddings")).scalar() == 0
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+    again.close()

@@ -277,3 +277,39 @@ def test_the_fake_and_the_database_agree(tmp_path_factory: pytest.TempPathFactor
     assert stores[0].free_jobs() == stores[1].free_jobs()
     for store in stores:
         store.close()
+
+
+def test_embeddings_belong_to_a_model_and_a_picture(store: Store):
+    one, two = finished(store), finished(store, picture="2" * 64)
+    twin = finished(store)
+    assert store.unseen("a", 9) == [one.picture, two.picture]
+    assert store.unseen("a", 1) == [one.picture], "its newest Record counts"
+    store.add_embeddings("a", {one.picture: b"xx"})
+    store.add_embeddings("a", {one.picture: b"yy", two.picture: b"zz"})
+    store.add_embeddings("b", {two.picture: b"b"})
+    store.add_embeddings("c", {})
+    assert store.unseen("a", 9) == []
+    assert store.unseen("b", 9) == [one.picture]
+    assert store.seeing_models() == ["a", "b"]
+    everything = [(twin.id, b"xx"), (two.id, b"zz"), (one.id, b"xx")]
+    assert store.embeddings("a", RecordQuery()) == everything
+    assert store.embeddings("a", RecordQuery(limit=1)) == everything[:1]
+    assert store.embeddings("a", RecordQuery(search="apple", before=two.id)) == everything[2:]
+    assert store.embeddings("a", RecordQuery(model="no such")) == []
+    assert store.embeddings("d", RecordQuery()) == []
+
+
+def test_embeddings_go_with_the_last_record_of_a_picture(store: Store):
+    one, twin, other = finished(store), finished(store), finished(store, picture="2" * 64)
+    store.add_embeddings("a", {one.picture: b"x", other.picture: b"y"})
+    long_ago = datetime.now(UTC) - timedelta(days=30)
+    store.delete_record(one.id, long_ago)
+    assert [found for found, _ in store.embeddings("a", RecordQuery())] == [other.id, twin.id]
+    assert store.unseen("a", 9) == []
+    store.purge(long_ago + timedelta(days=1))
+    assert len(store.embeddings("a", RecordQuery())) == 2
+    store.delete_record(twin.id, long_ago)
+    store.purge(long_ago + timedelta(days=1))
+    store.delete_record(other.id, long_ago)
+    assert store.embeddings("a", RecordQuery(include_deleted=True)) == [(other.id, b"y")]
+    assert store.seeing_models() == ["a"]

@@ -8,15 +8,21 @@ import io
 import json
 import tarfile
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from transformers import CLIPTokenizer
 
-from danqing.training.builtin.config import CONFIG_DIR
+from danqing.training.builtin.config import CONFIG_DIR, TrainConfig, parse_config
+from danqing.training.builtin.dataset import Dataset, build, split
+from danqing.training.builtin.loop import Budget
+from danqing.training.builtin.pool import Pool, make_pool
+from danqing.training.builtin.tokenizer import caption_corpus, train_tokenizer
 
 LABELS = {
     "1F34E": ("food-fruit", "red apple", "红苹果", "紅蘋果", ["fruit", "red"]),
@@ -24,7 +30,12 @@ LABELS = {
     "2764-FE0F": ("heart", "red heart", "红心", "紅心", ["love"]),
     "1F34B": ("food-fruit", "lemon", "柠檬", "檸檬", ["sour"]),
     "1F600": ("face-smiling", "grinning face", "嘿嘿", "嘿嘿", ["face"]),
+    "1F353": ("food-fruit", "strawberry", "草莓", "草莓", ["berry", "fruit"]),
+    "2764-FE0F-200D-1FA79": ("heart", "mending heart", "修复受伤的心灵", "修補破碎的心", ["healthier", "improving"]),
 }
+HELD_OUT = "2764-200D-1FA79"
+COLORS = {"1f34e": (220, 30, 30), "1f34c": (250, 220, 40), "2764-fe0f": (200, 0, 60), "1f600": (255, 200, 0)}
+COLORS |= {"1f353": (230, 40, 70), "2764-fe0f-200d-1fa79": (240, 60, 60)}
 SUBGROUPS = {"0": "face-smiling", "1": "heart", "2": "food-fruit"}
 
 
@@ -69,25 +80,34 @@ def packages(tmp_path: Path) -> tuple[Path, list[dict[str, Any]]]:
     folder.mkdir()
     labels = {f"{loc}/data.json": label_table(i + 1) for i, loc in enumerate(("en", "zh", "zh-hant"))}
     labels["meta/groups.json"] = json.dumps({"subgroups": SUBGROUPS}).encode()
-    bitmaps = {
-        "assets/1f34e.png": disc((220, 30, 30)),
-        "assets/1f34c.png": disc((250, 220, 40)),
-        "assets/2764-fe0f.png": disc((200, 0, 60)),
-        "assets/1f600.png": disc((255, 200, 0)),
-    }
+    round_ones = {f"assets/{code}.png": disc(rgb) for code, rgb in COLORS.items()}
+    small_ones = {f"assets/{code}.png": disc(rgb, 48) for code, rgb in COLORS.items() if code != "1f34c"}
     return folder, [
         {
             "package": "labels",
             "version": "1.0.0",
             "integrity": write_package(folder, "labels-1.0.0.tgz", labels),
             "kind": "labels",
+            "licence": "MIT",
+            "attribution": "labels, by nobody",
         },
         {
             "package": "@art/bits",
             "version": "1.0.0",
-            "integrity": write_package(folder, "art-bits-1.0.0.tgz", bitmaps),
+            "integrity": write_package(folder, "art-bits-1.0.0.tgz", round_ones),
             "kind": "bitmap",
             "style": "3d",
+            "licence": "CC-BY-4.0",
+            "attribution": "bits, by somebody",
+        },
+        {
+            "package": "@art/flats",
+            "version": "2.0.0",
+            "integrity": write_package(folder, "art-flats-2.0.0.tgz", small_ones),
+            "kind": "bitmap",
+            "style": "flat",
+            "licence": "Apache-2.0",
+            "attribution": "flats, by somebody else",
         },
     ]
 
@@ -98,3 +118,48 @@ def tiny(packages: tuple[Path, list[dict[str, Any]]]) -> dict[str, Any]:
     raw = tomllib.loads((CONFIG_DIR / "builtin-tiny.toml").read_text(encoding="utf-8"))
     raw["data"]["sources"] = packages[1]
     return raw
+
+
+@pytest.fixture
+def config(tiny: dict[str, Any]) -> TrainConfig:
+    return parse_config(tiny)
+
+
+@pytest.fixture
+def built(packages: tuple[Path, list[dict[str, Any]]], config: TrainConfig) -> Dataset:
+    """Everything that the tiny configuration keeps, at 32 px: five concepts, one of them held out."""
+    return build(config.data, packages[0])
+
+
+@pytest.fixture
+def pool(built: Dataset, config: TrainConfig, tmp_path: Path) -> Pool:
+    """Painted scenes of what is not held out."""
+    return make_pool(split(built, held_out=False), config.scenes, config.seed, tmp_path / "pool.npy", workers=1)
+
+
+@pytest.fixture
+def tokenizer(built: Dataset, config: TrainConfig) -> CLIPTokenizer:
+    return train_tokenizer(caption_corpus(built, config), config.captions.vocab_size)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums in one order, so that runs can be compared bit for bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def interrupt_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
+    """Ends every optimiser run at this step number, as a deadline would; None lets them run on."""
+    whole = Budget.factor
+
+    def until(steps: int | None) -> None:
+        def factor(budget: Budget, step: int, samples: int) -> float:
+            return 0.0 if steps is not None and step >= steps else whole(budget, step, samples)
+
+        monkeypatch.setattr(Budget, "factor", factor)
+
+    return until

@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from page_hands import SETTLED, TIMEOUT_MS
 from page_studio import FakeStudio, build_app
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -24,12 +25,20 @@ FLAGS = [
 
 @pytest.fixture(scope="session")
 def chromium():
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=TIMEOUT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
+
+
+def until(condition, otherwise, timeout_s=60):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.02)
 
 
 class Served:
@@ -45,23 +54,20 @@ def served():
     import uvicorn
 
     studio = FakeStudio(step_s=0.03)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(build_app(studio), host="127.0.0.1", port=port, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 30
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.05)
-    yield Served(studio, f"http://127.0.0.1:{port}/")
-    server.should_exit = True
-    thread.join(timeout=10)
+    server = uvicorn.Server(uvicorn.Config(build_app(studio), log_level="error"))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        until(lambda: server.started, "the server did not start")
+        yield Served(studio, f"http://127.0.0.1:{listening.getsockname()[1]}/")
+        server.should_exit = True
+        thread.join(timeout=30)
 
 
 @pytest.fixture
 def open_page(chromium, served):
     """Opens the page; afterwards: no request left this machine, and nothing was wrong in the browser's console."""
+    until(lambda: served.studio.idle, "a job of the test before goes on")  # or the page would go on watching it
     contexts = []
     wrong = []
 
@@ -78,11 +84,11 @@ def open_page(chromium, served):
             has_touch=touch,
         )
         contexts.append(context)
+        context.set_default_timeout(TIMEOUT_MS)
         page = context.new_page()
         watch(page)
         page.goto(served.address)
-        page.wait_for_selector("html.dq-ready .dq-board", timeout=30_000)
-        page.set_default_timeout(10_000)
+        page.wait_for_selector(SETTLED, timeout=2 * TIMEOUT_MS)  # the whole of Gradio is loaded first
         return page
 
     start.wrong = wrong

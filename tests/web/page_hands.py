@@ -8,14 +8,46 @@ import io
 from PIL import Image
 
 BRIEF = "#f-prompt textarea"
+SETTLED = "html.dq-settled .dq-board"
+TIMEOUT_MS = 30_000
 
 
 def paint(page, brief, wait=True):
     page.fill(BRIEF, brief)
-    page.click("#dq-paint")
-    page.wait_for_selector("body.dq-running")
+    start(page)
     if wait:
         page.wait_for_selector("body:not(.dq-running)")
+
+
+def start(page, press=None):
+    """Press Paint; returns when the page knows the new job, even one that is finished before the browser looks."""
+    before = page.evaluate("document.body.dataset.job ?? ''")
+    if press is None:
+        page.click("#dq-paint")
+    else:
+        press()
+    page.wait_for_function("(before) => (document.body.dataset.job ?? '') !== before", arg=before)
+
+
+def drawn(page):
+    """Wait until the browser has laid out and drawn what stands there now."""
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def toast(page):
+    """The words of the toast, read in the moment it is there."""
+    return page.wait_for_function("document.querySelector('.dq-toast')?.textContent").json_value()
+
+
+def late_frames(page, late_ms=1000):
+    """From now on the page's animation frames come late, as on a machine that is busy."""
+    page.evaluate(
+        """(ms) => {
+          const next = window.requestAnimationFrame.bind(window);
+          window.requestAnimationFrame = (call) => setTimeout(() => next(call), ms);
+        }""",
+        late_ms,
+    )
 
 
 def png_of(image):

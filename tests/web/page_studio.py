@@ -12,6 +12,7 @@ import io
 import json
 import threading
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -66,6 +67,24 @@ class FakeStudio:
         self.cancelled: set[str] = set()
         self.lock = threading.RLock()
         self.number = 0
+        self.held_at: tuple[int, int] | None = None
+
+    @contextmanager
+    def holding(self, index, step):
+        """Inside, a job waits after this step of this picture, so that a slow browser can look at it."""
+        self.held_at = (index, step)
+        try:
+            yield
+        finally:
+            self.held_at = None
+
+    def _hold(self, job_id, place):
+        while self.held_at == place and job_id not in self.cancelled:
+            time.sleep(self.step_s)
+
+    @property
+    def idle(self):
+        return all(job.is_final for job in list(self.all_jobs.values()))
 
     # jobs
     def submit(self, request, *, user="local", priority=0):
@@ -129,6 +148,7 @@ class FakeStudio:
                 )
                 if step % 4 == 0:
                     self.log[job_id].append(self._preview(job_id, index, step, plan))
+                self._hold(job_id, (index, step))
             record = self._finish(job_id, index, plan, job.request)
             self.log[job_id].append(
                 RecordEvent(job_id=job_id, index=index, record_id=record.id, picture=record.picture)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from page_hands import mask_of, paint, stage_value
+from page_hands import drawn, mask_of, paint, stage_value, start
 from PIL import Image
 
 pytestmark = pytest.mark.browser
@@ -17,16 +17,17 @@ def test_paints_a_mask_and_inpaints(open_page, served):
     page.click("[data-act=inpaint]")
     page.wait_for_selector(".dq-board.masking")
     page.wait_for_function("window.danqing.stage.value.image !== null")
+    drawn(page)
     box = page.locator(".dq-board").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x - 60, y)
     page.mouse.down()
     page.mouse.move(x + 60, y, steps=6)
     page.mouse.up()
-    drawn = mask_of(page)
-    assert drawn.size == (128, 128)
-    assert drawn.getpixel((64, 64)) == 255
-    assert drawn.getpixel((2, 2)) == 0
+    mask = mask_of(page)
+    assert mask.size == (128, 128)
+    assert mask.getpixel((64, 64)) == 255
+    assert mask.getpixel((2, 2)) == 0
     page.click(".dq-toolbar [data-t-aria='s.invert']")
     assert mask_of(page).getpixel((2, 2)) == 255
     page.click(".dq-toolbar [data-t-aria='s.undo']")
@@ -34,8 +35,7 @@ def test_paints_a_mask_and_inpaints(open_page, served):
     page.click(".dq-toolbar [data-t-aria='s.clear']")
     assert stage_value(page)["mask"] is None
     page.click(".dq-toolbar [data-t-aria='s.undo']")
-    page.click("#dq-paint")
-    page.wait_for_selector("body.dq-running")
+    start(page)
     page.wait_for_selector("body:not(.dq-running)")
     request = list(served.studio.all_jobs.values())[-1].request
     assert request.kind == "inpaint"
@@ -49,6 +49,7 @@ def test_the_canvas_by_keyboard(open_page):
     paint(page, "a star")
     page.click("[data-act=inpaint]")
     page.wait_for_selector(".dq-board.masking")
+    drawn(page)
     page.focus(".dq-board")
     page.keyboard.press("Enter")
     assert mask_of(page).getpixel((64, 64)) == 255
@@ -71,6 +72,7 @@ def test_pinching_zooms_and_two_fingers_draw_nothing(open_page):
     page.click("[data-act=inpaint]")
     page.wait_for_selector(".dq-board.masking")
     page.locator(".dq-board").scroll_into_view_if_needed()
+    drawn(page)
     before = float(page.inner_text(".dq-zoom").removesuffix("%"))
     box = page.locator(".dq-board").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -124,7 +126,6 @@ def test_the_frame_of_an_extension_follows_its_margins(open_page, served):
     page.click("[data-act=outpaint]")
     page.wait_for_selector(".dq-frame:not([hidden])")
     page.wait_for_function("document.querySelector('.dq-frame').style.inset === '0px -32px'")
-    page.click("#dq-paint")
-    page.wait_for_selector("body.dq-running")
+    start(page)
     request = list(served.studio.all_jobs.values())[-1].request
     assert (request.kind, request.margins.left_px, request.strength) == ("outpaint", 32, 1.0)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from page_hands import BRIEF, drop, newest, paint, png_of
+from page_hands import BRIEF, SETTLED, drop, late_frames, newest, paint, png_of, start, toast
 from page_studio import picture
+from playwright.sync_api import expect
 
 from danqing.web.i18n import words
 
@@ -15,45 +16,49 @@ pytestmark = pytest.mark.browser
 
 def test_paints_with_preview_progress_and_history(open_page, served):
     page = open_page()
-    before = page.locator(".dq-thumb").count()
+    before = len(served.studio.records())
+    expect(page.locator(".dq-thumb")).to_have_count(before)
     page.fill(BRIEF, "a red apple")
-    page.press(BRIEF, "Control+Enter")
-    page.wait_for_selector("body.dq-running")
-    assert page.locator("#dq-cancel").is_visible()
-    assert not page.locator("#dq-paint").is_visible()
-    page.wait_for_function("document.querySelector('.dq-base').src.startsWith('data:image/jpeg')")
-    assert re.search(r"step \d+ of 20", page.inner_text(".dq-progress"))
-    assert int(page.get_attribute(".dq-progress", "aria-valuenow")) > 0
+    with served.studio.holding(0, 12):
+        start(page, lambda: page.press(BRIEF, "Control+Enter"))
+        page.wait_for_selector("body.dq-running")
+        assert page.locator("#dq-cancel").is_visible()
+        assert not page.locator("#dq-paint").is_visible()
+        page.wait_for_function("document.querySelector('.dq-base').src.startsWith('data:image/jpeg')")
+        assert re.search(r"step \d+ of 20", page.inner_text(".dq-progress"))
+        assert int(page.get_attribute(".dq-progress", "aria-valuenow")) > 0
     page.wait_for_selector(".dq-record-bar:not([hidden])")
     record = newest(served)
     assert record.plan.base.text.prompt == "a red apple"
     page.wait_for_function(f"document.querySelector('.dq-base').src.includes('{record.id}')")
-    assert page.locator(".dq-thumb").count() == before + 1
+    expect(page.locator(".dq-thumb")).to_have_count(before + 1)
     page.reload()
-    page.wait_for_selector("html.dq-ready .dq-thumb")
-    assert page.locator(".dq-thumb").count() == before + 1
+    page.wait_for_selector(SETTLED)
+    expect(page.locator(".dq-thumb")).to_have_count(before + 1)
 
 
 def test_cancels_and_keeps_what_is_finished(open_page, served):
     page = open_page()
     page.fill("#f-count input", "4")
-    paint(page, "many cats", wait=False)
-    page.wait_for_function("document.querySelectorAll('.dq-tile[data-id]:not([data-id=\"\"])').length >= 1")
-    page.click("#dq-cancel")
-    page.wait_for_selector("body:not(.dq-running)")
+    with served.studio.holding(2, 4):
+        paint(page, "many cats", wait=False)
+        page.wait_for_function("document.querySelectorAll('.dq-tile[data-id]:not([data-id=\"\"])').length >= 1")
+        page.click("#dq-cancel")
+        page.wait_for_selector("body:not(.dq-running)")
     job = list(served.studio.all_jobs.values())[-1]
     assert job.state == "cancelled"
     assert page.locator("#dq-paint").is_visible()
     assert page.input_value(BRIEF) == "many cats"
 
 
-def test_a_reload_goes_on_watching(open_page):
+def test_a_reload_goes_on_watching(open_page, served):
     page = open_page()
     page.fill("#f-count input", "3")
-    paint(page, "three hearts", wait=False)
-    page.reload()
-    page.wait_for_selector("html.dq-ready body.dq-running")
-    page.wait_for_selector("body:not(.dq-running)", timeout=20_000)
+    with served.studio.holding(1, 4):
+        paint(page, "three hearts", wait=False)
+        page.reload()
+        page.wait_for_selector("html.dq-settled body.dq-running")
+    page.wait_for_selector("body:not(.dq-running)")
 
 
 def test_switches_language_without_losing_the_form(open_page):
@@ -68,7 +73,7 @@ def test_switches_language_without_losing_the_form(open_page):
     page.select_option(".dq-language", "zh-Hans")
     page.wait_for_function("document.querySelector('#dq-paint').textContent.includes('绘制')")
     page.reload()
-    page.wait_for_selector("html.dq-ready .dq-board")
+    page.wait_for_selector(SETTLED)
     assert "绘制" in page.inner_text("#dq-paint")
 
 
@@ -105,12 +110,12 @@ def test_a_dropped_png_refills_the_form(open_page, served):
     record = newest(served)
     png = served.studio.picture_bytes(record.picture)
     page.reload()
-    page.wait_for_selector("html.dq-ready .dq-board")
+    page.wait_for_selector(SETTLED)
     drop(page, png, "read")
     page.wait_for_function("document.querySelector('#f-prompt textarea').value === 'a rocket to refill'")
-    assert page.input_value("#f-width_px input") == "160"
+    expect(page.locator("#f-width_px input")).to_have_value("160")
     page.click("#sec-sampling > button")
-    assert page.input_value("#f-seed textarea, #f-seed input") == str(record.plan.seeds.seed)
+    expect(page.locator("#f-seed textarea, #f-seed input")).to_have_value(str(record.plan.seeds.seed))
 
 
 def test_a_dropped_picture_starts_img2img(open_page, served):
@@ -127,8 +132,8 @@ def test_a_dropped_picture_starts_img2img(open_page, served):
 def test_a_file_that_is_no_picture_is_refused(open_page):
     page = open_page()
     drop(page, b"not a picture", "start")
-    page.wait_for_selector(".dq-toast")
-    assert "PNG" in page.inner_text(".dq-toast") or "picture" in page.inner_text(".dq-toast")
+    said = toast(page)
+    assert "PNG" in said or "picture" in said
     open_page.wrong.clear()  # Chromium reports the 415 in its console, as it should
 
 
@@ -148,8 +153,35 @@ def test_errors_stand_beside_their_field_and_nothing_is_lost(open_page, control,
     assert said in page.inner_text(".dq-field-error")
     assert page.get_attribute(field, "aria-invalid") == "true"
     assert page.input_value(BRIEF) == "keep me"
+    assert page.input_value(field) == value
     page.fill(field, "64" if control != "count" else "1")
     page.wait_for_selector(".dq-field-error", state="detached")
+
+
+def test_what_is_typed_at_once_into_an_opened_section_stays(open_page, served):
+    """Gradio builds a closed fold when it is opened and, a frame later, writes the first values over what was typed."""
+    page = open_page()
+    page.fill(BRIEF, "a quick hand")
+    late_frames(page)
+    page.click("#sec-sampling > button")
+    field = "#f-seed input, #f-seed textarea"
+    page.fill(field, "4711")
+    start(page, lambda: page.press(field, "Control+Enter"))
+    assert list(served.studio.all_jobs.values())[-1].request.seed == 4711
+    page.evaluate("new Promise((done) => requestAnimationFrame(done))")
+    assert page.input_value(field) == "4711"
+
+
+def test_a_reused_seed_stays(open_page, served):
+    page = open_page()
+    paint(page, "once more")
+    page.wait_for_selector(".dq-record-bar:not([hidden])")
+    late_frames(page)
+    page.evaluate("window.danqing.reuse()")
+    field = page.locator("#f-seed input, #f-seed textarea")
+    expect(field).to_have_value(str(newest(served).plan.seeds.seed))
+    page.evaluate("new Promise((done) => requestAnimationFrame(done))")
+    expect(field).to_have_value(str(newest(served).plan.seeds.seed))
 
 
 def test_asks_for_a_mask_before_it_inpaints(open_page):
@@ -181,8 +213,7 @@ def test_sends_a_picture_to_the_second_pass_and_reuses_its_seed(open_page, serve
     seed = str(newest(served).plan.seeds.seed)
     page.click("[data-act=hires]")
     page.wait_for_selector("body.on-hires")
-    page.click("#dq-paint")
-    page.wait_for_selector("body.dq-running")
+    start(page)
     request = list(served.studio.all_jobs.values())[-1].request
     assert request.hires is not None
     assert str(request.seed) == seed
@@ -248,7 +279,7 @@ def test_an_error_unfolds_its_section(open_page):
     error = "{field: 'steps', section: 'sampling', text: '太多', original: 'too many', code: 'invalid_request'}"
     page.evaluate(f"window.danqing.stage.refuse({error})")
     page.wait_for_selector("#f-steps .dq-field-error")
-    assert page.get_attribute("#sec-sampling > button", "aria-expanded") == "true"
+    expect(page.locator("#sec-sampling > button")).to_have_attribute("aria-expanded", "true")
 
 
 def test_the_sampler_says_what_it_does(open_page):

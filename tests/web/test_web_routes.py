@@ -35,8 +35,9 @@ def client(studio):
 @pytest.fixture
 def record(studio):
     job = studio.submit(Txt2ImgRequest(prompt="an apple", seed=3))
-    deadline = time.monotonic() + 10
-    while not studio.job(job.id).is_final and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    while not studio.job(job.id).is_final:
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     return next(iter(studio.kept.values()))
 

@@ -19,10 +19,13 @@ from danqing.spec.errors import InvalidRequestError
 from danqing.spec.events import ProgressEvent
 from danqing.spec.record import Versions
 from danqing.store.blobs import BlobStore
+from danqing.workers.fake_sight import FakeSight
 from danqing.workers.pool import paint_fake
 from danqing.workers.protocol import (
     COMMAND,
     CancelCommand,
+    EmbedCommand,
+    InterrogateCommand,
     JobCancelledMessage,
     JobDoneMessage,
     JobFailedMessage,
@@ -54,8 +57,18 @@ class FakeWorker:
                 threading.Thread(target=self.paint, args=(command,), daemon=True).start()
             elif isinstance(command, CancelCommand):
                 self.cancelled.add(command.job_id)
+            elif isinstance(command, InterrogateCommand | EmbedCommand):
+                self.look(command)
             else:
                 return
+
+    def look(self, command: InterrogateCommand | EmbedCommand) -> None:
+        text = command.texts[0] if isinstance(command, EmbedCommand) and command.texts else ""
+        if text == "silence":
+            return
+        self.misbehave(text, "")
+        answer = FakeSight(self.data_dir).answer(command)
+        self.say(answer.model_copy(update={"task_id": "another"}) if text == "stranger" else answer)
 
     def paint(self, command: RunCommand) -> None:
         job_id = command.job_id

@@ -1,1 +1,1 @@
-"""What is injected into a model and ejected again."""
+"""What is put into a model for one Request and taken out again: one file for each kind."""

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from danqing.cli.options import ListsByDefault, StudioOptions, takes
+from danqing.cli.interrogate import picture_argument
+from danqing.cli.options import ListsByDefault, StudioOptions, WorkerOptions, takes
 from danqing.cli.pictures import plan_target, record_row, save_pictures
-from danqing.cli.session import open_studio, terminal_of
+from danqing.cli.session import open_studio, settings_of, terminal_of
 
 app = typer.Typer(cls=ListsByDefault, add_completion=False)
 Ids = Annotated[list[str], typer.Argument(metavar="ID…", help="Records, as `gallery list` shows them.")]
@@ -24,6 +25,17 @@ class ListOptions(StudioOptions):
     limit: Annotated[int, typer.Option("--limit", min=1, max=500, help="How many, newest first.")] = 20
     before: Annotated[str | None, typer.Option("--before", metavar="ID", help="Only older ones than this.")] = None
     deleted: Annotated[bool, typer.Option("--deleted", help="Also those in the bin.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions(WorkerOptions):
+    """What `gallery search` takes."""
+
+    words: Annotated[str | None, typer.Argument(metavar="[WORDS]", help="What the picture shows.")] = None
+    like: Annotated[
+        str | None, typer.Option("--like", metavar="PICTURE", help="A file, or record:ID: pictures like this one.")
+    ] = None
+    limit: Annotated[int, typer.Option("--limit", min=1, max=500, help="How many, best first.")] = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +61,7 @@ class ExportOptions(SomeRecords):
 
 @app.callback()
 def gallery() -> None:
-    """List, show, export, delete and restore what was painted; lists it if nothing else is said."""
+    """List, search, show, export, delete and restore what was painted; lists it if nothing else is said."""
 
 
 @app.command("list")
@@ -79,6 +91,34 @@ def list_records(options: ListOptions) -> None:
     )
     if not rows:
         terminal.remark('nothing yet; paint something: danqing paint "a red apple, 3d"')
+
+
+@app.command()
+@takes(SearchOptions)
+def search(options: SearchOptions) -> None:
+    """Find Records by how they look: by words in any of the three languages, by a picture, or by both."""
+    like = None
+    if options.like is not None:
+        like = picture_argument(options.like, "--like", settings_of(options).upload_max_bytes)
+    with open_studio(options) as studio:
+        found = studio.search(options.words or "", like=like, limit=options.limit)
+    rows = [{"score": round(one.score, 4), **record_row(one.record)} for one in found]
+    terminal = terminal_of(options)
+    terminal.table(
+        {"found": rows},
+        ("score", "id", "size", "brief"),
+        [
+            (
+                f"{row['score']:.3f}",
+                row["id"],
+                f"{row['width_px']}x{row['height_px']}",
+                " ".join(row["prompt"].split()),
+            )
+            for row in rows
+        ],
+    )
+    if not rows:
+        terminal.remark('the gallery is empty; paint something: danqing paint "a red apple, 3d"')
 
 
 @app.command()

@@ -17,12 +17,17 @@ from danqing.cli.failures import INTERRUPTED, report
 COMMANDS: dict[str, tuple[str, str]] = {
     "paint": ("danqing.cli.paint", "Paint pictures from a brief, or from a brief and a picture."),
     "serve": ("danqing.cli.serve", "Open the studio in the browser, with its HTTP API."),
+    "upscale": ("danqing.cli.upscale", "Make a picture larger."),
     "gallery": ("danqing.cli.gallery", "List, show, export, delete and restore what was painted."),
     "reproduce": ("danqing.cli.reproduce", "Paint a picture again from the Plan inside it, and compare."),
+    "interrogate": ("danqing.cli.interrogate", "Say what a picture shows: a caption, tags, colours."),
+    "annotate": ("danqing.cli.annotate", "Make the control map of a picture: lines, depth, regions …"),
     "models": ("danqing.cli.models", "List the models that can paint."),
     "doctor": ("danqing.cli.doctor", "Check device, versions, folders and weights."),
     "prompt": ("danqing.cli.prompt", "Explain what the prompt language makes of a prompt."),
+    "dataset": ("danqing.cli.dataset", "Make the data that a model of the built-in family learns from."),
     "train": ("danqing.cli.train", "Train a model of the built-in family."),
+    "eval": ("danqing.cli.evaluate", "Measure how good the built-in family is."),
     "demo": ("danqing.cli.demo", "Paint a contact sheet of sixteen briefs."),
 }
 

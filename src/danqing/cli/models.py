@@ -6,24 +6,36 @@ import typer
 
 from danqing.cli.options import ListsByDefault, StudioOptions, takes
 from danqing.cli.session import open_studio, terminal_of
+from danqing.spec.model import ControlNetInfo
 
 app = typer.Typer(cls=ListsByDefault, add_completion=False)
 
 
 @app.callback()
 def models() -> None:
-    """List the models that can paint."""
+    """List the models that can paint, and the ControlNets beside them."""
 
 
 @app.command("list")
 @takes(StudioOptions)
 def list_models(options: StudioOptions) -> None:
-    """List every checkpoint in the catalogue."""
+    """List every checkpoint and ControlNet in the catalogue."""
     with open_studio(options) as studio:
         found = list(studio.models())
-    data = {"models": [info.model_dump(mode="json") | {"short_hash": info.short_hash} for info in found]}
+        nets = list(studio.controlnets())
+    data = {
+        "models": [info.model_dump(mode="json") | {"short_hash": info.short_hash} for info in found],
+        "controlnets": [net.model_dump(mode="json") | {"short_hash": net.short_hash} for net in nets],
+    }
     terminal_of(options).table(
         data,
         ("name", "family", "hash", "native size", "description"),
-        [(info.name, info.family, info.short_hash, f"{info.defaults.size_px} px", info.description) for info in found],
+        [(info.name, info.family, info.short_hash, f"{info.defaults.size_px} px", info.description) for info in found]
+        + [(net.name, "ControlNet", net.short_hash, "", net.description or _levels(net)) for net in nets],
     )
+
+
+def _levels(net: ControlNetInfo) -> str:
+    if net.base is not None:
+        return f"for {net.base}"
+    return f"for UNets of {', '.join(map(str, net.block_widths))} channels"

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from danqing.cli.options import WorkerOptions, takes
-from danqing.cli.paint_request import PaintOptions, in_option_words, request_data, upload_pictures
+from danqing.cli.paint_request import PaintOptions, in_option_words, request_data, upload_pictures, without_pictures
 from danqing.cli.pictures import plan_target, save_pictures
 from danqing.cli.session import follow, open_studio, settings_of, terminal_of
 from danqing.cli.terminal import Terminal
@@ -36,15 +36,18 @@ def paint(options: PaintCommand) -> None:
 
     The kind follows from the options: --expand extends a picture, --mask repaints a part of it, --init starts from it.
 
+    --control makes the picture follow another one: the ControlNet, the picture, the annotator that makes its map, how
+    strongly, and in which share of the steps. Without a picture (danqing-mini-line::canny) it follows the --init one.
+
     Examples: danqing paint "a red apple, 3d" --seed 7 -o apple.png  ·  danqing paint "a hat" --init cat.png
-    --mask hat.png
+    --mask hat.png  ·  danqing paint "a house" --control danqing-mini-line:sketch.png:scribble_xdog@0.8,0-0.6
     """
     terminal = terminal_of(options)
     started_s = time.monotonic()
     target = plan_target(options.out, options.format)
     with in_option_words():
         data = request_data(options, target.format)
-        parse_request(data | {name: f"sha256:{'0' * 64}" for name in ("image", "mask") if name in data})
+        parse_request(without_pictures(data))
     settings = settings_of(options)
     with open_studio(options) as studio, in_option_words():
         request = parse_request(upload_pictures(data, studio, settings.upload_max_bytes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from danqing.cli.control_option import SYNTAX, parse_control
 from danqing.spec.errors import BadFileError, DanqingError, InvalidRequestError, NotFoundError
 from danqing.studio.service import Studio
 
@@ -24,6 +25,8 @@ def _option(*names: str, help: str, panel: str, metavar: str | None = None) -> A
 
 _BRIEF, _SIZES, _SAMPLING = "Brief", "Size and count", "Sampling"
 _INIT, _HIRES, _VARIATION = "From a picture", "Second, larger pass", "Variation"
+_CONTROL = "Control"
+_NO_PICTURE = f"sha256:{'0' * 64}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +79,12 @@ class PaintOptions:
         _option("--expand", help="Extend sides by pixels.", panel=_INIT, metavar="left=64,right=64"),
     ] = None
     feather: Annotated[int | None, _option("--feather", help="Blend of new and old, in pixels.", panel=_INIT)] = None
+    control: Annotated[
+        list[str] | None,
+        _option(
+            "--control", help="A ControlNet and the picture it follows; repeatable.", panel=_CONTROL, metavar=SYNTAX
+        ),
+    ] = None
     hires: Annotated[float | None, _option("--hires", help="Scale, for example 2.", panel=_HIRES)] = None
     hires_upscaler: Annotated[str | None, _option("--hires-upscaler", help="latent, lanczos …", panel=_HIRES)] = None
     hires_steps: Annotated[int | None, _option("--hires-steps", help="As the first pass if unset.", panel=_HIRES)] = (
@@ -117,6 +126,7 @@ def request_data(options: PaintOptions, output_format: str | None) -> dict[str, 
         "guidance": _set(scale=options.cfg, rescale=options.cfg_rescale),
         "hires": _hires(options),
         "variation": _variation(options),
+        "controls": [parse_control(text) for text in options.control or ()] or None,
         "output": _set(format=output_format),
         **_init(options),
     }
@@ -234,18 +244,35 @@ def upload_pictures(data: dict[str, Any], studio: Studio, max_bytes: int) -> dic
         NotFoundError: No such file.
         BadFileError: Not a picture, or too large.
     """
-    named: dict[str, Any] = {}
-    for name, option in (("image", "--init"), ("mask", "--mask")):
-        given: str | None = data.get(name)
-        if given is None or given.startswith("record:"):
-            continue
+
+    def stored(given: str, option: str) -> str:
+        if given.startswith("record:"):
+            return given
         content = read_file(Path(given), option, max_bytes)
         try:
-            named[name] = f"sha256:{studio.upload(content, name=Path(given).name).sha256}"
+            return f"sha256:{studio.upload(content, name=Path(given).name).sha256}"
         except BadFileError as error:
             error.field, error.value = option, given
             raise
-    return data | named
+
+    return _with_pictures(data, stored)
+
+
+def without_pictures(data: dict[str, Any]) -> dict[str, Any]:
+    """The Request's data with stand-ins for pictures, to see what is wrong with it before anything is read."""
+    return _with_pictures(data, lambda _given, _option: _NO_PICTURE)
+
+
+def _with_pictures(data: dict[str, Any], named: Callable[[str, str], str]) -> dict[str, Any]:
+    """The Request's data with every picture renamed by `named(picture, option)`."""
+    changed = {
+        name: named(data[name], option) for name, option in (("image", "--init"), ("mask", "--mask")) if name in data
+    }
+    controls = [
+        unit | {name: named(unit[name], "--control") for name in ("image", "mask") if name in unit}
+        for unit in data.get("controls", ())
+    ]
+    return data | changed | ({"controls": controls} if controls else {})
 
 
 def read_file(path: Path, option: str, max_bytes: int) -> bytes:
@@ -301,6 +328,7 @@ OPTION_OF_FIELD = {
     "output.format": "--format",
     "clip_skip": "--clip-skip",
     "margins": "--expand",
+    "controls": "--control",
 }
 _SAME_NAME = frozenset({"model", "vae", "syntax", "count", "seed", "noise", "strength", "mask", "fill"})
 

@@ -26,7 +26,7 @@ def builtin(
     context: typer.Context,
     config: Annotated[str, typer.Option("--config", help="A TOML file, or the name of one in the package.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; runs/NAME if unset.")] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Folder of the pictures' packages.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of `danqing dataset builtin`; OUT/data.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
 ) -> None:
     """Train danqing-mini; further options go to `python -m danqing.training.builtin` as they are."""
@@ -43,7 +43,7 @@ def builtin(
     command = [sys.executable, "-m", "danqing.training.builtin", "--config", config, "--out", str(out)]
     command += ["--data", str(data)] if data is not None else []
     command += ["--resume"] if resume else []
-    raise typer.Exit(_run([*command, *context.args]))
+    raise typer.Exit(run_module([*command, *context.args]))
 
 
 def _configs() -> Traversable:
@@ -51,7 +51,8 @@ def _configs() -> Traversable:
     return files("danqing").joinpath("training", "configs")
 
 
-def _run(command: list[str]) -> int:
+def run_module(command: list[str]) -> int:
+    """Runs a module of ours in its own process, which gets Ctrl-C too; its exit code."""
     with subprocess.Popen(command) as process:  # noqa: S603 - our own interpreter and module
         while True:
             try:

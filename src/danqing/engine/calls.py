@@ -45,6 +45,27 @@ class EncodeText:
 
 
 @dataclass(frozen=True, eq=False)
+class ControlInput:
+    """What one ControlNet unit adds to a Denoise Call.
+
+    Attributes:
+        net: Which ControlNet.
+        hint: Its map in [0, 1], −1 where a hole is, float32 [1, 3, H, W].
+        weight: Strength, 0 to 2.
+        rows: A factor for each row of the Call; 0 keeps a row uncontrolled.
+        fading: Whether the residuals fade towards the first ones (*my prompt matters more*).
+        mask: Where it acts, in [0, 1], [1, 1, H, W]; None for everywhere.
+    """
+
+    net: ModelRef
+    hint: torch.Tensor
+    weight: float
+    rows: tuple[float, ...]
+    fading: bool = False
+    mask: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Denoise:
     """One latent under several conditionings at one sigma; the answer is denoised float32 [rows, c, h, w].
 
@@ -55,6 +76,7 @@ class Denoise:
         contexts: One context [tokens, width] for each row of the answer.
         extra: Further input channels (mask and masked picture of an inpainting UNet), [1, c2, h, w].
         perturbed: How many of the last rows run with identity self-attention in the mid block (PAG).
+        controls: ControlNet units; their effects add up.
     """
 
     model: ModelKey
@@ -63,6 +85,17 @@ class Denoise:
     contexts: tuple[torch.Tensor, ...]
     extra: torch.Tensor | None = None
     perturbed: int = 0
+    controls: tuple[ControlInput, ...] = ()
+
+    @property
+    def control_set(self) -> tuple[str, ...]:
+        """Which ControlNets act, in a fixed order: Calls with equal sets can share a batch."""
+        return tuple(control.net.sha256 for control in self.sorted_controls)
+
+    @property
+    def sorted_controls(self) -> tuple[ControlInput, ...]:
+        """The units in the order of their ControlNets, so that sums do not depend on how they were given."""
+        return tuple(sorted(self.controls, key=lambda control: control.net.sha256))
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +132,19 @@ class Description:
 
     info: ModelInfo
     table: NoiseTable
+
+
+@dataclass(frozen=True, eq=False)
+class Upscale:
+    """A tile of a picture [1, 3, h, w] in [0, 1] to its enlarged form, float32 [1, 3, s·h, s·w], by a network.
+
+    Attributes:
+        upscaler: Which file; s is the network's own scale.
+        tile: What to enlarge.
+    """
+
+    upscaler: ModelRef
+    tile: torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +185,7 @@ class Report:
     denoised: torch.Tensor | None = None
 
 
-ModelCall = EncodeText | Denoise | EncodeImage | Decode | Describe | Exclusive
+ModelCall = EncodeText | Denoise | EncodeImage | Decode | Describe | Upscale | Exclusive
 Call = ModelCall | Report
 Session = Generator[Call, Any, Any]
 """A running pipeline; its return value is what `Finished.result` carries."""

@@ -22,6 +22,7 @@ from danqing.engine.calls import (
     Exclusive,
     ModelCall,
     ModelKey,
+    Upscale,
 )
 from danqing.models.preview import to_uint8
 from danqing.sampling.tables import SigmaTable
@@ -30,6 +31,7 @@ from danqing.spec.model import ModelInfo
 
 CONTEXT_WIDTH = 8
 SCALE = 8
+UPSCALE = 4
 
 
 @dataclass
@@ -54,10 +56,12 @@ class FakeExecutor:
     )
 
     def group_key(self, call: ModelCall) -> Hashable:
-        """Kind, model and shape."""
+        """Kind, model, shape and ControlNets."""
         if isinstance(call, Exclusive):
             return ("exclusive", call.key, id(call))
-        shape = tuple(call.x.shape[1:]) if isinstance(call, Denoise) else ()
+        if isinstance(call, Upscale):
+            return ("Upscale", call.upscaler, tuple(call.tile.shape[1:]))
+        shape = (tuple(call.x.shape[1:]), call.control_set) if isinstance(call, Denoise) else ()
         return (type(call).__name__, call.model, shape)
 
     def rows(self, call: ModelCall) -> int:
@@ -104,6 +108,8 @@ class FakeExecutor:
             return torch.cat([small, small[:, :1]], dim=1)
         if isinstance(call, Decode):
             return torch.nn.functional.interpolate(call.latent[:, :3], scale_factor=float(SCALE), mode="nearest")
+        if isinstance(call, Upscale):
+            return torch.nn.functional.interpolate(call.tile, scale_factor=float(UPSCALE), mode="nearest")
         return call.run(self)
 
     def _denoised(self, x: Tensor, sigma: float, context: Tensor) -> Tensor:

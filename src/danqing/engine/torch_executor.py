@@ -11,7 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from danqing.adapters.control import ControlRows, ControlSum, control_of
 from danqing.engine.calls import (
+    ControlInput,
     Decode,
     Denoise,
     Describe,
@@ -21,11 +23,15 @@ from danqing.engine.calls import (
     Exclusive,
     ModelCall,
     ModelKey,
+    Upscale,
 )
+from danqing.enhance.shelf import LoadedUpscalers
+from danqing.models.controlnet import LoadedControlNet
 from danqing.models.families.sd import StableDiffusion
 from danqing.models.loader import Loader
 from danqing.models.preview import to_uint8
 from danqing.spec.errors import OutOfMemoryError
+from danqing.spec.model import ModelRef
 
 # Latent pixels in one denoiser batch: beyond this a CPU gains nothing, a GPU a little.
 CPU_BATCH_LATENT_PX = 8_192
@@ -47,12 +53,13 @@ class TorchExecutor:
         self.compiled = compiled
         self._texts: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
         self._compiled: dict[int, Any] = {}
+        self.upscalers = LoadedUpscalers(loader.catalog, loader.device)
 
     def group_key(self, call: ModelCall) -> Hashable:
         """Calls with equal keys may run in one batch."""
         if isinstance(call, Denoise):
             extra = None if call.extra is None else tuple(call.extra.shape[1:])
-            return ("denoise", call.model, tuple(call.x.shape[1:]), extra)
+            return ("denoise", call.model, tuple(call.x.shape[1:]), extra, call.control_set)
         if isinstance(call, EncodeText):
             return ("text", call.model, call.emphasis, call.clip_skip)
         if isinstance(call, EncodeImage):
@@ -61,6 +68,8 @@ class TorchExecutor:
             return ("decode", call.model, tuple(call.latent.shape[1:]))
         if isinstance(call, Describe):
             return ("describe", call.model)
+        if isinstance(call, Upscale):
+            return ("upscale", call.upscaler, tuple(call.tile.shape[1:]))
         return ("exclusive", call.key, id(call))
 
     def rows(self, call: ModelCall) -> int:
@@ -77,6 +86,8 @@ class TorchExecutor:
             return max(1, budget // (4 * call.latent.shape[-2] * call.latent.shape[-1]))
         if isinstance(call, EncodeImage):
             return max(1, budget * 16 // (call.image.shape[-2] * call.image.shape[-1]))
+        if isinstance(call, Upscale):
+            return max(1, budget * 4 // (call.tile.shape[-2] * call.tile.shape[-1]))
         return 1 if isinstance(call, Exclusive) else 64
 
     def run(self, calls: Sequence[ModelCall]) -> list[Any]:
@@ -96,11 +107,15 @@ class TorchExecutor:
 
     def relieve(self, call: ModelCall) -> bool:
         """Make room after a single Call did not fit: offload, then tile. False when nothing more can be done."""
+        if isinstance(call, Upscale):
+            side_px = max(call.tile.shape[-2:])
+            return self.loader.drop_others() or self.upscalers.get(call.upscaler).tile_smaller(side_px)
         try:
             model = self._model(call.model)
         except (torch.OutOfMemoryError, MemoryError):
-            return self.loader.drop_others(None)
-        if self.loader.drop_others(model):
+            return self.loader.drop_others()
+        nets = [self.loader.controlnet(net, call.model.precision) for net in _nets(call)]
+        if self.loader.drop_others(model, *nets):
             return True
         return isinstance(call, (Decode, EncodeImage)) and model.tile()
 
@@ -119,8 +134,11 @@ class TorchExecutor:
         return model
 
     def _run(self, calls: Sequence[ModelCall]) -> list[Any]:
-        model = self._model(calls[0].model)
         first = calls[0]
+        if isinstance(first, Upscale):
+            tiles = torch.cat([cast("Upscale", call).tile for call in calls])
+            return list(torch.split(self.upscalers.get(first.upscaler)(tiles), 1))
+        model = self._model(first.model)
         if isinstance(first, Denoise):
             return self._denoise(model, [cast("Denoise", call) for call in calls])
         if isinstance(first, EncodeText):
@@ -142,6 +160,7 @@ class TorchExecutor:
                 perturbed = row >= len(call.contexts) - call.perturbed
                 buckets[context.shape[0], perturbed].append((index, row))
         answers = [torch.empty((len(call.contexts), *call.x.shape[1:])) for call in calls]
+        nets = [self.loader.controlnet(net, calls[0].model.precision) for net in _nets(calls[0])]
         for (_, perturbed), rows in buckets.items():
             with_extra = calls[0].extra is not None
             output = model.denoise(
@@ -150,6 +169,7 @@ class TorchExecutor:
                 torch.stack([calls[index].contexts[row] for index, row in rows]),
                 torch.cat([cast("Tensor", calls[index].extra) for index, _ in rows]) if with_extra else None,
                 perturbed=perturbed,
+                control=_control(nets, calls, rows),
             )
             for (index, row), denoised in zip(rows, output, strict=True):
                 answers[index][row] = denoised
@@ -181,3 +201,33 @@ class TorchExecutor:
             value=type(call).__name__,
             next_step="paint a smaller picture or fewer at once, or close other programs",
         )
+
+
+def _nets(call: ModelCall) -> list[ModelRef]:
+    """The ControlNets of a Call, in the order of its `sorted_controls`."""
+    return [control.net for control in call.sorted_controls] if isinstance(call, Denoise) else []
+
+
+def _control(
+    nets: Sequence[LoadedControlNet], calls: Sequence[Denoise], rows: Sequence[tuple[int, int]]
+) -> ControlSum | None:
+    """What the ControlNets do in a batch of (Call, row of the Call); all Calls have the same control set."""
+    units = [call.sorted_controls for call in calls]
+    parts: list[ControlRows] = []
+    for place, net in enumerate(nets):
+        at = [(units[index][place], row) for index, row in rows]
+        masked = any(unit.mask is not None for unit, _ in at)
+        parts.append(
+            ControlRows(
+                net=net,
+                hints=torch.cat([unit.hint for unit, _ in at]),
+                weights=torch.tensor([unit.weight * unit.rows[row] for unit, row in at]),
+                fading=torch.tensor([unit.fading for unit, _ in at]),
+                masks=torch.cat([_mask_of(unit) for unit, _ in at]) if masked else None,
+            )
+        )
+    return control_of(parts)
+
+
+def _mask_of(unit: ControlInput) -> Tensor:
+    return torch.ones_like(unit.hint[:, :1]) if unit.mask is None else unit.mask

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic import ValidationError
 
+from danqing.models import controls, derived_files
 from danqing.models.hashes import HashCache
-from danqing.spec.errors import BadFileError, NotFoundError, UnsupportedError
-from danqing.spec.model import ModelDefaults, ModelInfo, Prediction
+from danqing.models.upscalers import UpscalerShelf
+from danqing.spec.errors import BadFileError, DanqingError, MissingWeightsError, NotFoundError, UnsupportedError
+from danqing.spec.model import ControlNetInfo, ModelDefaults, ModelInfo, Prediction
 from danqing.spec.registry.families import BUILTIN_MODEL, FAMILIES
+from danqing.spec.upscale import UpscalerFile
 
 BUILTIN_DIR = Path(__file__).parent / "builtin"
 BUILTIN_FAMILY = "danqing"
@@ -37,23 +40,30 @@ class Catalog:
 
     def list(self) -> list[ModelInfo]:
         """Every usable model, the built-in ones first. Damaged folders are left out (`problems` names them)."""
-        return [info for info, _ in self._scan() if info is not None]
+        return [info for _, info in self._scan() if isinstance(info, ModelInfo)]
 
     def problems(self) -> dict[str, str]:
         """Folder → why it can't be used."""
-        return {str(path): why for (info, why), path in zip(self._scan(), self._folders(), strict=True) if info is None}
+        found = {str(path): str(why) for path, why in self._scan() if not isinstance(why, ModelInfo)}
+        unusable = {name: str(why) for name, why in self._controls().scan() if not isinstance(why, ControlNetInfo)}
+        return found | unusable
 
     def find(self, name: str | None) -> ModelInfo:
         """The model with this name, title, stem or hash; the built-in one for None.
 
         Raises:
             NotFoundError: No model of this name, or several.
+            MissingWeightsError: It is a change of a model that is not there.
         """
-        models = self.list()
+        scanned = self._scan()
+        models = [info for _, info in scanned if isinstance(info, ModelInfo)]
         wanted = (name or BUILTIN_MODEL).strip()
         found = [info for info in models if _matches(info, wanted)]
         if len(found) == 1:
             return found[0]
+        for folder, why in scanned:
+            if not found and isinstance(why, MissingWeightsError) and folder.name.lower() == wanted.lower():
+                raise why
         names = [info.name for info in models]
         near = difflib.get_close_matches(wanted, names, n=1)
         raise NotFoundError(
@@ -64,20 +74,64 @@ class Catalog:
             next_step=f"did you mean {near[0]}?" if near else "run `danqing models` to see what is installed",
         )
 
+    def controlnets(self) -> list[ControlNetInfo]:
+        """Every usable ControlNet, the built-in ones first."""
+        return [info for _, info in self._controls().scan() if isinstance(info, ControlNetInfo)]
+
+    def find_controlnet(self, name: str) -> ControlNetInfo:
+        """The ControlNet with this name, stem, title or hash.
+
+        Raises:
+            NotFoundError: None of this name, or several.
+            UnsupportedError: It is there, and this version cannot run it.
+            BadFileError: It is there, and damaged.
+        """
+        return self._controls().find(name)
+
+    def upscalers(self) -> Sequence[UpscalerFile]:
+        """Every upscaler file, the built-in ones first."""
+        return self._upscalers().scan()
+
+    def find_upscaler(self, name: str) -> UpscalerFile | None:
+        """The upscaler file with this name, A1111 label or hash; None if there is none."""
+        return self._upscalers().find(name)
+
+    def _upscalers(self) -> UpscalerShelf:
+        return UpscalerShelf(self._models_dir, BUILTIN_DIR, self._hashes)
+
+    def _controls(self) -> controls.ControlShelf:
+        return controls.ControlShelf(controls.roots(self._models_dir, BUILTIN_DIR), self._hashes, BUILTIN_DIR)
+
     def _folders(self) -> Iterator[Path]:
         for root in (BUILTIN_DIR, self._models_dir / CHECKPOINT_DIR if self._models_dir else None):
             if root is not None and root.is_dir():
-                yield from sorted(path.parent for path in root.glob("**/model_index.json"))
+                marks = (path for mark in ("model_index.json", derived_files.ABOUT) for path in root.glob(f"**/{mark}"))
+                yield from sorted({path.parent for path in marks})
 
-    def _scan(self) -> list[tuple[ModelInfo | None, str]]:
-        found: list[tuple[ModelInfo | None, str]] = []
+    def _scan(self) -> list[tuple[Path, ModelInfo | DanqingError]]:
+        found: list[tuple[Path, ModelInfo | DanqingError]] = []
         for folder in self._folders():
             try:
-                found.append((identify(folder, self._hashes), ""))
-            except (BadFileError, UnsupportedError) as error:
-                found.append((None, str(error)))
+                info = self._identify(folder)
+            except (BadFileError, UnsupportedError, MissingWeightsError) as error:
+                found.append((folder, error))
+            else:
+                if info is not None:
+                    found.append((folder, info))
         self._hashes.save()
         return found
+
+    def _identify(self, folder: Path) -> ModelInfo | None:
+        if (folder / "model_index.json").is_file():
+            return identify(folder, self._hashes)
+        derivation = derived_files.read_derivation(folder)
+        if derivation is None:
+            return None
+        roots = [BUILTIN_DIR] if self._models_dir is None else [self._models_dir / CHECKPOINT_DIR, BUILTIN_DIR]
+        base = identify(derived_files.find_base(derivation, roots), self._hashes)
+        builtin = BUILTIN_DIR in folder.parents
+        name = folder.name if builtin else folder.relative_to(_root_of(folder)).as_posix()
+        return derived_files.derive(base, derivation, name, self._hashes, builtin=builtin)
 
 
 def _matches(info: ModelInfo, wanted: str) -> bool:
@@ -114,6 +168,9 @@ def identify(folder: Path, hashes: HashCache | None = None) -> ModelInfo:
         latent_channels=channels,
         latent_scale=2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1),
         unet_in_channels=int(unet.get("in_channels", channels)),
+        context_width=width if isinstance(width := unet.get("cross_attention_dim"), int) else 0,
+        block_widths=tuple(int(one) for one in unet.get("block_out_channels", ())),
+        layers_per_block=controls.layers_of(unet),
         defaults=BUILTIN_DEFAULTS if builtin else _defaults(about, family, folder),
         description=str(about.get("description", "")),
         styles=tuple(str(style) for style in about.get("styles", [])),

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar, cast
 
 import torch
 
 from danqing.models import precision as precisions
 from danqing.models.catalog import Catalog
+from danqing.models.controlnet import LoadedControlNet, load_controlnet
 from danqing.models.families import sd
 from danqing.spec.errors import BadFileError, NotFoundError, UnsupportedError
-from danqing.spec.model import ModelInfo, ModelRef
+from danqing.spec.model import ControlNetInfo, ModelInfo, ModelRef
+
+Resident = sd.StableDiffusion | LoadedControlNet
+Loaded = TypeVar("Loaded", sd.StableDiffusion, LoadedControlNet)
 
 
 class Loader:
@@ -21,7 +28,7 @@ class Loader:
     Args:
         catalog: Where they are.
         device: Where they compute.
-        fast_cpu: As for `families.sd.prepare_unet`; off where the denoiser is to be compiled.
+        fast_cpu: As for `prepare.prepare_denoiser`; off where the denoiser is to be compiled.
         budget_bytes: How many bytes of weights may stay; half the machine's memory if not given.
     """
 
@@ -32,7 +39,7 @@ class Loader:
         self.device = device
         self.fast_cpu = fast_cpu
         self.budget_bytes = budget_bytes or _half_the_memory(device)
-        self._loaded: OrderedDict[tuple[str, str | None, str], sd.StableDiffusion] = OrderedDict()
+        self._loaded: OrderedDict[tuple[str, str | None, str], Resident] = OrderedDict()
 
     def get(self, model: ModelRef, vae: ModelRef | None = None, precision: str = "auto") -> sd.StableDiffusion:
         """The loaded model.
@@ -43,35 +50,56 @@ class Loader:
             BadFileError: Its files are damaged.
         """
         key = (model.sha256, vae.sha256 if vae else None, precision)
-        if key not in self._loaded:
-            self._loaded[key] = self._load(model, vae, precision)
-        self._loaded.move_to_end(key)
-        self._trim()
-        return self._loaded[key]
+        return self._kept(key, lambda: self._load(model, vae, precision))
 
-    def drop_others(self, keep: sd.StableDiffusion | None) -> bool:
-        """Give up every model but one (or all, for None). False if there was none to give up."""
-        others = [key for key, model in self._loaded.items() if model is not keep]
+    def controlnet(self, model: ModelRef, precision: str = "auto") -> LoadedControlNet:
+        """The loaded ControlNet, in the precision of the model it works beside.
+
+        Raises:
+            NotFoundError: It is not installed (any more).
+            BadFileError: Its files are damaged.
+        """
+        return self._kept((model.sha256, None, precision), lambda: self._load_controlnet(model, precision))
+
+    def drop_others(self, *keep: Resident | None) -> bool:
+        """Give up every model but these. False if there was none to give up."""
+        others = [key for key, model in self._loaded.items() if not any(model is one for one in keep)]
         for key in others:
             del self._loaded[key]
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return bool(others)
 
+    def _kept(self, key: tuple[str, str | None, str], load: Callable[[], Loaded]) -> Loaded:
+        if key not in self._loaded:
+            self._loaded[key] = load()
+        self._loaded.move_to_end(key)
+        self._trim()
+        return cast("Loaded", self._loaded[key])
+
     def _load(self, model: ModelRef, vae: ModelRef | None, precision: str) -> sd.StableDiffusion:
         info = self._info(model)
         chosen = precisions.choose(self.device, precision)
-        vae_path = Path(self._info(vae).path) / "vae" if vae else None
-        try:
+        vae_path = Path(self._info(vae).weights_path) / "vae" if vae else None
+        with _readable(f"the model {info.name}", info.path):
             return sd.load(info, chosen, self.device, vae_path, fast_cpu=self.fast_cpu)
-        except (torch.OutOfMemoryError, MemoryError):
-            raise
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise BadFileError(
-                f"the model {info.name} cannot be loaded: {error}",
-                value=info.path,
-                next_step="copy the model folder again, or choose another model",
-            ) from error
+
+    def _load_controlnet(self, model: ModelRef, precision: str) -> LoadedControlNet:
+        info = self._control_info(model)
+        chosen = precisions.choose(self.device, precision)
+        with _readable(f"the ControlNet {info.name}", info.path):
+            return load_controlnet(info, chosen, self.device, fast_cpu=self.fast_cpu)
+
+    def _control_info(self, wanted: ModelRef) -> ControlNetInfo:
+        for info in self.catalog.controlnets():
+            if info.sha256 == wanted.sha256:
+                return info
+        raise NotFoundError(
+            f"the ControlNet {wanted.name} is not installed",
+            field="controls.model",
+            value=wanted.sha256[:10],
+            next_step=f"install the ControlNet with hash {wanted.sha256[:10]}, or choose another one",
+        )
 
     def _info(self, wanted: ModelRef) -> ModelInfo:
         for info in self.catalog.list():
@@ -87,6 +115,21 @@ class Loader:
     def _trim(self) -> None:
         while len(self._loaded) > 1 and sum(m.size_bytes for m in self._loaded.values()) > self.budget_bytes:
             self._loaded.popitem(last=False)
+
+
+@contextmanager
+def _readable(what: str, path: str) -> Iterator[None]:
+    """Say in our own words what is wrong with a model's files."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise BadFileError(
+            f"{what} cannot be loaded: {error}",
+            value=path,
+            next_step="copy its folder again, or choose another one",
+        ) from error
 
 
 def _half_the_memory(device: torch.device) -> int:

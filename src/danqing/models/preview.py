@@ -28,7 +28,7 @@ class LatentRgb:
     @classmethod
     def of(cls, info: ModelInfo) -> LatentRgb:
         """The map that lies beside the model (`danqing.json`, RGB in [0, 1]), or an empty one."""
-        about = Path(info.path) / "danqing.json"
+        about = Path(info.weights_path) / "danqing.json"
         if about.is_file():
             data = json.loads(about.read_text(encoding="utf-8"))
             if "latent_rgb_factors" in data:

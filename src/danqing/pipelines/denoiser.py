@@ -12,6 +12,7 @@ from torch import Tensor
 from danqing.engine.calls import Denoise, ModelKey, Report
 from danqing.pipelines.conditioning import Conditioning
 from danqing.pipelines.context import Context
+from danqing.pipelines.control import PassControl
 from danqing.sampling.guidance import GuidanceSettings, combine_alone, guide, needs_uncond, perturbed_attention
 
 Blend = Callable[[Tensor, float], Tensor]
@@ -45,6 +46,7 @@ class Denoiser:
         pass_index: Which pass this is.
         extra: Further input channels of an inpainting UNet [1, c2, h, w].
         blend: How masked parts are kept.
+        controls: ControlNet units of the pass.
         last_uncond: The unconditional estimate of the last answer, for CFG++.
         furthest: The furthest step reached: Restart goes back up in σ, progress does not.
     """
@@ -56,6 +58,7 @@ class Denoiser:
     pass_index: int = 0
     extra: Tensor | None = None
     blend: Blend | None = None
+    controls: Sequence[PassControl] = ()
     last_uncond: Tensor | None = None
     furthest: int = 0
 
@@ -94,7 +97,9 @@ class Denoiser:
         guided = needs_uncond(self.guidance, sigma, step, self.steps)
         perturbed = 1 if self.guidance.pag_scale > 0 else 0
         contexts = [*parts, *([negative] if guided else []), *([parts[0]] if perturbed else [])]
-        rows: Tensor = yield Denoise(stage.key, x, sigma, tuple(contexts), self.extra, perturbed)
+        acting = [control for control in self.controls if control.acts_at(step, self.steps)]
+        controls = tuple(control.rows(len(parts), int(guided), perturbed) for control in acting)
+        rows: Tensor = yield Denoise(stage.key, x, sigma, tuple(contexts), self.extra, perturbed, controls)
         answers = list(torch.split(rows, 1))
         conds = answers[: len(parts)]
         if guided:

@@ -9,15 +9,11 @@ from torch import Tensor
 from danqing.engine.calls import Decode, EncodeImage
 from danqing.pipelines import pixels
 from danqing.pipelines.context import Context, Step
+from danqing.pipelines.control import Scene
 from danqing.pipelines.passes import Start, run_pass
+from danqing.pipelines.upscale import FILTERS, enlarge
 from danqing.spec.geometry import SizePx
 from danqing.spec.registry.upscalers import UpscalerInfo, find_upscaler
-
-_FILTERS = {
-    "lanczos": Image.Resampling.LANCZOS,
-    "bicubic": Image.Resampling.BICUBIC,
-    "nearest": Image.Resampling.NEAREST,
-}
 
 
 def hires(context: Context, index: int, before: Tensor | Image.Image) -> Step[Tensor]:
@@ -29,24 +25,37 @@ def hires(context: Context, index: int, before: Tensor | Image.Image) -> Step[Te
         before: Latents of the pass before, or its finished picture.
     """
     planned = context.plan.passes[index]
-    upscaler = find_upscaler(planned.upscaler or "latent")
+    upscaler = None if planned.upscaler_file is not None else find_upscaler(planned.upscaler or "latent")
     previous = context.key(context.plan.passes[index - 1].model)
     key = context.key(planned.model)
+    scene = _scene(context, index)
     # Latents of one model mean nothing to another: between models the picture goes through pixels.
-    if upscaler.latent and isinstance(before, Tensor) and key == previous:
+    if upscaler is not None and upscaler.latent and isinstance(before, Tensor) and key == previous:
         latent_px = context.plan.passes[index - 1].size.width_px // before.shape[-1]
         latent = enlarge_latent(before, planned.size, upscaler, latent_px)
     else:
         if isinstance(before, Tensor):
             before = pixels.to_image((yield Decode(previous, before)))
-        enlarged = before.resize(
-            (planned.size.width_px, planned.size.height_px),
-            _FILTERS.get(upscaler.interpolation, Image.Resampling.LANCZOS),
-        )
+        size = (planned.size.width_px, planned.size.height_px)
+        if planned.upscaler_file is not None:
+            enlarged = yield from enlarge(planned.upscaler_file, before, size)
+        else:
+            interpolation = "" if upscaler is None else upscaler.interpolation
+            enlarged = before.resize(size, FILTERS.get(interpolation, Image.Resampling.LANCZOS))
         latent = yield EncodeImage(key, pixels.to_tensor(enlarged))
+        scene = Scene(enlarged)
     if planned.strength == 0:
         return latent
-    return (yield from run_pass(context, index, Start(latent)))
+    return (yield from run_pass(context, index, Start(latent, scene=scene)))
+
+
+def _scene(context: Context, index: int) -> Scene:
+    """What units without a picture follow where the pass before left only latents: the init picture."""
+    init = context.plan.init
+    if init is None or not context.plan.controls:
+        return Scene()
+    picture = pixels.flatten(context.pictures.open(init.image))
+    return Scene(pixels.resize(picture, context.plan.passes[index].size, init.resize_mode))
 
 
 def enlarge_latent(latent: Tensor, size: SizePx, upscaler: UpscalerInfo, latent_scale: int) -> Tensor:

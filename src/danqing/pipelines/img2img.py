@@ -9,6 +9,7 @@ from torch import Tensor
 from danqing.engine.calls import Describe, Description, EncodeImage
 from danqing.pipelines import pixels
 from danqing.pipelines.context import Context, Step
+from danqing.pipelines.control import Scene
 from danqing.pipelines.passes import Start, run_pass
 from danqing.spec.errors import InvalidRequestError
 from danqing.spec.plan import InitPlan
@@ -33,6 +34,7 @@ def img2img(context: Context) -> Step[Tensor | Image.Image]:
     if base.strength == 0:
         return pixels.resize(picture, base.size, init.resize_mode)
     key = context.key(base.model)
+    resized = pixels.resize(picture, base.size, init.resize_mode)
     if init.resize_mode == "latent":
         described: Description = yield Describe(key)
         scale = described.info.latent_scale
@@ -40,5 +42,6 @@ def img2img(context: Context) -> Step[Tensor | Image.Image]:
         size = (base.size.height_px // scale, base.size.width_px // scale)
         latent = torch.nn.functional.interpolate(whole, size=size, mode="bilinear")
     else:
-        latent = yield EncodeImage(key, pixels.to_tensor(pixels.resize(picture, base.size, init.resize_mode)))
-    return (yield from run_pass(context, 0, Start(latent, noise_multiplier=init.initial_noise_multiplier)))
+        latent = yield EncodeImage(key, pixels.to_tensor(resized))
+    start = Start(latent, noise_multiplier=init.initial_noise_multiplier, scene=Scene(resized))
+    return (yield from run_pass(context, 0, start))

@@ -12,6 +12,7 @@ from torch import Tensor
 from danqing.engine.calls import Decode, Describe, Description, EncodeImage, ModelKey, Report
 from danqing.pipelines import masks, pixels
 from danqing.pipelines.context import Context, Step
+from danqing.pipelines.control import Frame, Scene
 from danqing.pipelines.img2img import init_of
 from danqing.pipelines.passes import Start, noise_settings, run_pass
 from danqing.planning.crops import masked_crop
@@ -31,12 +32,14 @@ class Repaint:
         mask: "L", 255 is repainted, with the edges as soft as they shall be.
         fill: What the masked part begins with.
         soft: Soft inpainting's numbers.
+        frame: How control pictures of the whole are cut for the pass.
     """
 
     image: Image.Image
     mask: Image.Image
     fill: MaskFill
     soft: SoftInpainting | None = None
+    frame: Frame | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,9 @@ def inpaint(context: Context) -> Step[Image.Image]:
         painted = yield from repaint(context, work)
         return Image.composite(painted.image, work.image, painted.shown)
     box = _crop(mask, planned, size)
-    work = Repaint(_cut(original, box, size), _cut(mask, box, size), planned.fill, planned.soft)
+    whole = SizePx(width_px=original.width, height_px=original.height)
+    frame = Frame(whole, box) if planned.only_masked else None
+    work = Repaint(_cut(original, box, size), _cut(mask, box, size), planned.fill, planned.soft, frame)
     painted = yield from repaint(context, work)
     return _paste(original, painted, mask.crop(box.as_tuple()), box)
 
@@ -140,7 +145,7 @@ def repaint(context: Context, work: Repaint) -> Step[Painted]:
         extra = yield from _extra(key, work, mask)
     blend = masks.HardBlend(latent, mask) if work.soft is None else masks.SoftBlend(latent, mask, work.soft)
     multiplier = context.plan.init.initial_noise_multiplier if context.plan.init else 1.0
-    start = Start(latent, blend, extra, multiplier)
+    start = Start(latent, blend, extra, multiplier, Scene(work.image, work.mask, work.frame))
     painted = yield from run_pass(context, 0, start)
     if work.soft is None:
         painted = blend(painted, 0.0)

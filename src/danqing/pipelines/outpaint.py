@@ -7,10 +7,11 @@ from PIL import Image
 
 from danqing.pipelines import pixels
 from danqing.pipelines.context import Context, Step
+from danqing.pipelines.control import Frame
 from danqing.pipelines.img2img import init_of
 from danqing.pipelines.inpaint import Repaint, repaint
 from danqing.spec.errors import InvalidRequestError
-from danqing.spec.geometry import SizePx
+from danqing.spec.geometry import BoxPx, SizePx
 from danqing.spec.plan import OutpaintPlan
 
 
@@ -23,12 +24,16 @@ def outpaint(context: Context) -> Step[Image.Image]:
     size = context.plan.base.size
     margins = planned.margins
     canvas = pixels.extend(original, size, margins.left_px, margins.top_px)
-    work = Repaint(canvas, feathered_mask((original.width, original.height), size, planned), planned.fill)
-    painted = yield from repaint(context, work)
-    whole = Image.composite(painted.image, canvas, painted.shown)
     # The canvas was rounded up to what the model can paint; the surplus goes.
     width = original.width + margins.left_px + margins.right_px
     height = original.height + margins.top_px + margins.bottom_px
+    mask = feathered_mask((original.width, original.height), size, planned)
+    # A control picture shows the whole extended picture, without the surplus.
+    box = BoxPx(left_px=0, top_px=0, right_px=size.width_px, bottom_px=size.height_px)
+    frame = Frame(SizePx(width_px=width, height_px=height), box)
+    work = Repaint(canvas, mask, planned.fill, frame=frame)
+    painted = yield from repaint(context, work)
+    whole = Image.composite(painted.image, canvas, painted.shown)
     return whole.crop((0, 0, width, height))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from danqing.engine.calls import Describe, Description, EncodeImage, ModelKey, Report
 from danqing.pipelines import conditioning
 from danqing.pipelines.context import Context, Step
+from danqing.pipelines.control import Scene, pass_controls
 from danqing.pipelines.denoiser import Blend, Denoiser, Stage
 from danqing.sampling.guidance import GuidanceSettings
 from danqing.sampling.noise import NoiseSettings, PictureNoise
@@ -32,12 +33,14 @@ class Start:
         blend: How masked parts are kept.
         extra: Further input channels of an inpainting UNet [1, c2, h, w].
         noise_multiplier: Factor on the noise added to `latent`.
+        scene: What the pass starts from as pictures, for ControlNet units.
     """
 
     latent: Tensor | None = None
     blend: Blend | None = None
     extra: Tensor | None = None
     noise_multiplier: float = 1.0
+    scene: Scene = field(default_factory=Scene)
 
 
 def run_pass(context: Context, index: int, start: Start) -> Step[Tensor]:
@@ -49,13 +52,21 @@ def run_pass(context: Context, index: int, start: Start) -> Step[Tensor]:
     levels = _levels(planned, described)
     steps = len(levels) - 1
     yield Report(0, steps, context.fraction(0), index, "encode")
+    controls = pass_controls(context, index, start.scene)
     stages = yield from _stages(context, index, key, steps)
     noise = PictureNoise(noise_settings(context.plan.seeds, described.info.latent_scale))
     extra = start.extra
     if extra is None and described.info.is_inpainting:
         extra = yield from blank_extra(key, planned.size)
     denoiser = Denoiser(
-        context, stages, guidance_settings(planned), [float(v) for v in levels.tolist()], index, extra, start.blend
+        context,
+        stages,
+        guidance_settings(planned),
+        [float(v) for v in levels.tolist()],
+        index,
+        extra,
+        start.blend,
+        controls,
     )
     shape = latent_shape(described, planned.size)
     x = noise.initial(shape) * levels[0]

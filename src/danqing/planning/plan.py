@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from danqing.planning import sizes
+from danqing.planning.controls import ControlFinder, plan_controls
+from danqing.planning.upscaling import UpscalerFinder, chosen_upscaler
 from danqing.planning.words import PromptLibrary, Words, words_of
 from danqing.spec.errors import InvalidRequestError, UnsupportedError
 from danqing.spec.geometry import SizePx
 from danqing.spec.model import ModelInfo, ModelRef
 from danqing.spec.plan import (
+    ControlPlan,
     InitPlan,
     MaskPlan,
     OutpaintPlan,
@@ -26,7 +29,6 @@ from danqing.spec.plan import (
 )
 from danqing.spec.registry.samplers import find_sampler, split_legacy_name
 from danqing.spec.registry.schedules import find_schedule
-from danqing.spec.registry.upscalers import find_upscaler
 from danqing.spec.request import (
     Hires,
     InpaintRequest,
@@ -39,7 +41,7 @@ from danqing.spec.request import (
 MAX_SEED = 2**32 - 1
 
 
-class ModelFinder(Protocol):
+class ModelFinder(ControlFinder, UpscalerFinder, Protocol):
     """What planning needs of the catalogue."""
 
     def find(self, name: str | None) -> ModelInfo:
@@ -106,11 +108,13 @@ class _Planner:
         self.words = words_of(request, self.seed, inputs.library)
         if request.seed is None and self.words[0].seed is not None:
             self.seed = self.words[0].seed
+        self.controls: tuple[ControlPlan, ...] = ()
         self.notes: list[str] = list(dict.fromkeys(note for words in self.words for note in words.notes))
 
     def plans(self) -> tuple[Plan, ...]:
         sides = [self._base_size(words) for words in self.words]
         variation_seed = self._variation_seed()
+        self.controls = self._controls()
         return tuple(
             self._plan(words, size, self._seeds(index, variation_seed))
             for index, (words, size) in enumerate(zip(self.words, sides, strict=True))
@@ -130,11 +134,23 @@ class _Planner:
             init=self._init(),
             mask=self._mask(),
             outpaint=self._outpaint(),
+            controls=self.controls,
             precision=request.precision,
             output=request.output,
             parent=request.parent,
             notes=tuple(self.notes),
         )
+
+    def _controls(self) -> tuple[ControlPlan, ...]:
+        request = self.request
+        if not request.controls:
+            return ()
+        models = [("base", self.model)]
+        if request.refiner is not None and request.refiner.switch_at < 1.0:
+            models.append(("base", self.catalog.find(request.refiner.model)))
+        if request.hires is not None:
+            models.append(("hires", self.catalog.find(request.hires.model) if request.hires.model else self.model))
+        return plan_controls(request, self.catalog, models)
 
     def _base_size(self, words: Words) -> SizePx:
         request, picture = self.request, self.inputs.image_size
@@ -186,9 +202,6 @@ class _Planner:
     def _base_pass(self, words: Words, size: SizePx) -> PassPlan:
         request, model = self.request, self.model
         sampling = self._sampling(request.sampling, model)
-        scale = request.guidance.scale
-        if scale is None:
-            scale = model.defaults.guidance_scale * (words.guidance_factor or 1.0)
         init = not isinstance(request, Txt2ImgRequest)
         return PassPlan(
             kind="base",
@@ -197,7 +210,7 @@ class _Planner:
             text=self._text(words.prompt, words.negative_prompt),
             sampling=sampling,
             guidance=request.guidance,
-            guidance_scale=scale,
+            guidance_scale=self._guidance_scale(words, model),
             strength=request.strength if init else None,
             exact_steps=request.exact_steps if init else False,
             refiner=self._refiner(sampling.steps),
@@ -222,6 +235,13 @@ class _Planner:
             **wanted.model_dump(exclude={"sampler", "schedule", "steps"}),
         )
 
+    def _guidance_scale(self, words: Words, model: ModelInfo) -> float:
+        asked, own = self.request.guidance.scale, model.defaults.guidance_scale
+        if asked is not None:
+            return asked
+        # A distilled model wants no guidance at all, however strongly the words ask for style.
+        return own if own <= 1.0 else own * (words.guidance_factor or 1.0)
+
     def _hires_pass(self, hires: Hires, base: PassPlan, words: Words) -> PassPlan:
         model = self.catalog.find(hires.model) if hires.model else self.model
         if hires.width_px is not None or hires.height_px is not None:
@@ -232,15 +252,18 @@ class _Planner:
             wanted = (round(before.width_px * scale), round(before.height_px * scale))
             size, notes = sizes.checked_size(*wanted).rounded(model.latent_scale), ()
         self.notes.extend(note for note in notes if note not in self.notes)
+        # What the Request leaves open follows the model that does the pass.
+        inherited = base.sampling if model == self.model else self._sampling(self.request.sampling, model)
         own_sampler = hires.sampler is not None or hires.schedule is not None
         wanted_sampling = self.request.sampling.model_copy(
             update={
-                "sampler": hires.sampler or base.sampling.sampler,
-                "schedule": hires.schedule or (None if hires.sampler else base.sampling.schedule),
-                "steps": hires.steps or base.sampling.steps,
+                "sampler": hires.sampler or inherited.sampler,
+                "schedule": hires.schedule or (None if hires.sampler else inherited.schedule),
+                "steps": hires.steps or inherited.steps,
             }
         )
         scale = hires.guidance_scale
+        upscaler, upscaler_file = chosen_upscaler(hires.upscaler, self.catalog, "hires.upscaler")
         return PassPlan(
             kind="hires",
             model=_ref(model),
@@ -251,12 +274,13 @@ class _Planner:
             ),
             sampling=self._sampling(wanted_sampling, model)
             if own_sampler
-            else base.sampling.model_copy(update={"steps": wanted_sampling.steps}),
+            else inherited.model_copy(update={"steps": wanted_sampling.steps}),
             guidance=self.request.guidance,
-            guidance_scale=base.guidance_scale if scale is None else scale,
+            guidance_scale=self._guidance_scale(words, model) if scale is None else scale,
             strength=hires.strength,
             exact_steps=True,
-            upscaler=find_upscaler(hires.upscaler).key,
+            upscaler=upscaler,
+            upscaler_file=upscaler_file,
         )
 
     def _base_result(self, base: PassPlan) -> SizePx:

@@ -14,8 +14,10 @@ from typing import Any, Final, cast
 from pydantic import BaseModel, ValidationError
 
 from danqing import __version__
+from danqing.prompt.infotext_control import KEY as CONTROL_KEY
+from danqing.prompt.infotext_control import control_fields, units_from
 from danqing.prompt.infotext_fields import ENTRIES, Entry
-from danqing.prompt.infotext_plan import model_fields, request_of_plan
+from danqing.prompt.infotext_plan import control_hashes, model_fields, request_of_plan
 from danqing.prompt.infotext_text import Infotext, format_text, parse_text
 from danqing.spec.plan import Plan
 from danqing.spec.registry.lookup import match
@@ -62,7 +64,7 @@ def to_infotext(
     """
     hashes = model_fields(what) if isinstance(what, Plan) else {}
     request = request_of_plan(what) if isinstance(what, Plan) else what
-    fields = _fields(request)
+    fields = _fields(request) | control_fields(request.controls, control_hashes(what))
     ordered = _in_order({**fields, **hashes})
     everything = {**ordered, **(extra or {}), "Version": version}
     return format_text(Infotext(request.prompt, request.negative_prompt, everything))
@@ -139,6 +141,10 @@ class _Reading:
             except (ValueError, TypeError, RecursionError):
                 self.notes.append(f"{key}: {text[:60]!r} is not readable and was left out")
         self._kind(data)
+        units, notes = units_from(self.fields, has_init="image" in data)
+        self.notes.extend(notes)
+        if units:
+            data["controls"] = units
         self._sampling(data)
         self._models(data)
         if "RNG" not in self.fields and "Steps" in self.fields:
@@ -148,7 +154,7 @@ class _Reading:
 
     def rest(self) -> dict[str, str]:
         known = _BY_KEY.keys() | _IGNORED
-        return {key: text for key, text in self.fields.items() if key not in known}
+        return {key: text for key, text in self.fields.items() if key not in known and not CONTROL_KEY.fullmatch(key)}
 
     def _sizes(self, data: dict[str, Any]) -> None:
         size, first = self._size("Size"), self._size("First pass size")

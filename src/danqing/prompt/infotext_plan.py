@@ -6,7 +6,7 @@ from typing import Any
 
 from danqing.prompt.infotext_fields import label
 from danqing.spec.model import ModelRef
-from danqing.spec.plan import PassPlan, Plan
+from danqing.spec.plan import ControlPlan, PassPlan, Plan
 from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
 from danqing.spec.registry.upscalers import find_upscaler
@@ -32,6 +32,7 @@ def request_of_plan(plan: Plan) -> Request:
         "eta_noise_seed_delta": seeds.eta_noise_seed_delta,
         "sampling": _sampling(base),
         "guidance": base.guidance.model_copy(update={"scale": base.guidance_scale}),
+        "controls": [_control(unit) for unit in plan.controls],
         "precision": plan.precision,
         "output": plan.output,
         "parent": plan.parent,
@@ -54,6 +55,19 @@ def model_fields(plan: Plan) -> dict[str, str]:
     if plan.vae is not None:
         fields["VAE hash"] = _short(plan.vae)
     return {key: value for key, value in fields.items() if value}
+
+
+def control_hashes(what: Request | Plan) -> list[str]:
+    """The short hashes of a Plan's ControlNets; a Request knows none."""
+    return [_short(unit.model) for unit in what.controls] if isinstance(what, Plan) else []
+
+
+def _control(unit: ControlPlan) -> dict[str, Any]:
+    data = unit.model_dump(exclude={"cond_only"}) | {"model": unit.model.name}
+    for name in ("image", "mask"):
+        if data[name] is not None:
+            data[name] = f"sha256:{data[name]}"
+    return data
 
 
 def _short(model: ModelRef) -> str:

@@ -6,9 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from danqing.spec.model import ModelInfo
+from danqing.spec.model import ControlNetInfo, ModelInfo
 from danqing.spec.record import Job, Record
 from danqing.spec.request import Request
+from danqing.spec.sight import Found
 
 
 class Health(BaseModel):
@@ -31,6 +32,18 @@ class RecordList(BaseModel):
     next: str | None = Field(default=None, description="pass as `before` for the next page; null at the end")
 
 
+class FoundList(BaseModel):
+    """Records that were found by look, best first."""
+
+    found: list[Found]
+
+
+class ScoreAnswer(BaseModel):
+    """How well a prompt fits a picture."""
+
+    score: float = Field(ge=0, le=1, description="probability that they belong together, as mini-CLIP was trained")
+
+
 class UploadAnswer(BaseModel):
     """A stored picture, to be named in a Request as `ref`."""
 
@@ -51,6 +64,7 @@ class ModelList(BaseModel):
     """The models in the catalogue."""
 
     models: list[ModelInfo]
+    controlnets: list[ControlNetInfo] = Field(description="what `controls.model` of a Request can name")
 
 
 class Sampler(BaseModel):
@@ -83,6 +97,8 @@ class Upscaler(BaseModel):
     key: str
     name: str
     latent: bool
+    file: bool = Field(default=False, description="a super-resolution file in the models folder")
+    aliases: list[str] = Field(default_factory=list[str], description="A1111's labels of a file")
 
 
 class StyleAnswer(BaseModel):

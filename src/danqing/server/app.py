@@ -8,14 +8,17 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from danqing import __version__
-from danqing.server import catalogue, guard, jobs, problems, records, uploads
-from danqing.server.bodies import PICTURE_FIELDS, ExplainBody, ReproduceBody
+from danqing.server import annotate, catalogue, guard, jobs, problems, records, sight, uploads, upscale
+from danqing.server.bodies import PICTURE_FIELDS, ExplainBody, LookBody, ReproduceBody, ScoreBody, SearchBody
+from danqing.spec.upscale import UpscaleRequest
+from danqing.studio.annotating import AnnotateRequest
 from danqing.studio.settings import Settings, check_bind
 
 if TYPE_CHECKING:
     from danqing.studio.service import Studio
 
 API_PATH = "/api/v1"
+_BODIES = (ReproduceBody, ExplainBody, LookBody, ScoreBody, SearchBody, UpscaleRequest, AnnotateRequest)
 _REF = "#/components/schemas/{model}"
 _DATA_URI = {
     "type": "string",
@@ -58,7 +61,7 @@ def create_api(studio: Studio) -> FastAPI:
     )
     api.state.studio = studio
     problems.install(api)
-    for module in (jobs, records, uploads, catalogue):
+    for module in (jobs, sight, records, uploads, upscale, annotate, catalogue):
         api.include_router(module.router)
     api.openapi = lambda: _openapi(api)
     return api
@@ -75,7 +78,7 @@ def _openapi(api: FastAPI) -> dict[str, Any]:
             separate_input_output_schemas=False,
         )
         components: dict[str, Any] = schema["components"]["schemas"]
-        for model in (ReproduceBody, ExplainBody, problems.Problem):
+        for model in (*_BODIES, problems.Problem):
             own = model.model_json_schema(ref_template=_REF)
             components.update(own.pop("$defs", {}))
             components[model.__name__] = own

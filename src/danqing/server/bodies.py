@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import math
+import re
 from typing import Any, TypeVar, cast
 
 from fastapi import Request as HttpRequest
@@ -17,13 +18,16 @@ from danqing.server.deps import StudioDep
 from danqing.server.errors import MalformedBodyError, MediaTypeError
 from danqing.spec.base import Data
 from danqing.spec.complaints import from_validation_error
+from danqing.spec.control import MAX_CONTROLS
 from danqing.spec.errors import BadFileError, InvalidRequestError
 from danqing.spec.plan import Plan
 from danqing.spec.request import REQUEST, REQUEST_MODELS, Request
+from danqing.studio.sight import MAX_TEXT_CHARS
 
 T = TypeVar("T")
 PICTURE_FIELDS = ("image", "mask")
 _SHOWN_CHARS = 60
+_REFERENCE = re.compile(r"sha256:[0-9a-f]{64}|record:[0-9A-Za-z_-]{1,64}")
 
 
 class ReproduceBody(Data):
@@ -41,6 +45,30 @@ class ExplainBody(Data):
     steps: int = Field(default=20, ge=1, le=500)
     hires_steps: int | None = Field(default=None, ge=1, le=500)
     syntax: str = Field(default="a1111", pattern="^(a1111|midjourney)$")
+
+
+class LookBody(Data):
+    """A picture to be put into words."""
+
+    image: str = Field(description="`record:<id>`, `sha256:<hex>`, or the picture itself as a data: URI")
+    tags: int = Field(default=12, ge=0, le=100, description="at most so many tags in each language")
+
+
+class ScoreBody(Data):
+    """A picture and a prompt to be compared."""
+
+    image: str = Field(description="`record:<id>`, `sha256:<hex>`, or the picture itself as a data: URI")
+    prompt: str = Field(min_length=1, max_length=MAX_TEXT_CHARS)
+
+
+class SearchBody(Data):
+    """What to look for in the gallery: words, a picture, or both."""
+
+    search: str = Field(default="", max_length=MAX_TEXT_CHARS, description="what the picture shows")
+    like: str | None = Field(default=None, description="a picture that it resembles, in the forms of `image`")
+    limit: int = Field(default=20, ge=1, le=500)
+    kind: str | None = Field(default=None, max_length=32)
+    model: str | None = Field(default=None, max_length=256)
 
 
 def parse_json(raw: bytes) -> Any:
@@ -167,21 +195,53 @@ def decode_data_uri(uri: str, field: str) -> bytes:
         raise problem from error
 
 
+def picture_of(reference: str, field: str) -> bytes | str:
+    """A data: URI's bytes, or the reference as it stands.
+
+    Raises:
+        InvalidRequestError: It is neither a data: URI nor `record:<id>` nor `sha256:<hex>`.
+    """
+    if reference.startswith("data:"):
+        return decode_data_uri(reference, field)
+    if _REFERENCE.fullmatch(reference):
+        return reference
+    raise InvalidRequestError(
+        "this names no picture",
+        field=field,
+        value=reference[:_SHOWN_CHARS],
+        allowed="record:<id>, sha256:<64 hex digits> or a data: URI",
+        next_step="upload the picture to /api/v1/uploads and use the `ref` in the answer",
+    )
+
+
 async def read_paint_request(request: HttpRequest, studio: StudioDep) -> Request:
     """The Request in the body, with pictures given as data: URIs already uploaded."""
     data = await read_json_object(request)
     data.setdefault("kind", "txt2img")
-    for field in PICTURE_FIELDS:
-        uri = data.get(field)
-        if isinstance(uri, str) and uri.startswith("data:"):
-            content = decode_data_uri(uri, field)
-            try:
-                upload = await run_in_threadpool(studio.upload, content, name=field)
-            except BadFileError as error:
-                error.field = field
-                raise
-            data[field] = f"sha256:{upload.sha256}"
+    for holder, prefix in _picture_holders(data):
+        for name in PICTURE_FIELDS:
+            uri, field = holder.get(name), f"{prefix}{name}"
+            if isinstance(uri, str) and uri.startswith("data:"):
+                content = decode_data_uri(uri, field)
+                try:
+                    upload = await run_in_threadpool(studio.upload, content, name=field)
+                except BadFileError as error:
+                    error.field = field
+                    raise
+                holder[name] = f"sha256:{upload.sha256}"
     return validated(REQUEST, data)
+
+
+def _picture_holders(data: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
+    """The objects of a body that may hold pictures, and what their field names begin with."""
+    holders = [(data, "")]
+    units = data.get("controls")
+    if isinstance(units, list):
+        # What is beyond the limit is refused anyway, before any of it is kept.
+        for index, unit in enumerate(cast("list[Any]", units)[:MAX_CONTROLS]):
+            if isinstance(unit, dict):
+                holders.append((cast("dict[str, Any]", unit), f"controls.{index}."))
+    return holders
 
 
 async def read_multipart_file(request: HttpRequest) -> tuple[bytes, str]:

@@ -37,8 +37,8 @@ _EXPLAIN: TypeAdapter[ExplainBody] = TypeAdapter(ExplainBody)
 
 @router.get("/models")
 def models(studio: StudioDep) -> ModelList:
-    """The models in the catalogue, the built-in ones first."""
-    return ModelList(models=list(studio.models()))
+    """The models and ControlNets in the catalogue, the built-in ones first."""
+    return ModelList(models=list(studio.models()), controlnets=list(studio.controlnets()))
 
 
 @router.get("/samplers")
@@ -80,9 +80,14 @@ def schedules() -> ScheduleList:
 
 
 @router.get("/upscalers")
-def upscalers() -> UpscalerList:
-    """Every way a hires pass can enlarge."""
-    return UpscalerList(upscalers=[Upscaler(key=info.key, name=info.name, latent=info.latent) for info in UPSCALERS])
+def upscalers(studio: StudioDep) -> UpscalerList:
+    """Every way a hires pass can enlarge: the fixed ones, then the upscaler files."""
+    fixed = [Upscaler(key=info.key, name=info.name, latent=info.latent) for info in UPSCALERS]
+    files = [
+        Upscaler(key=file.name, name=file.name, latent=False, file=True, aliases=list(file.aliases))
+        for file in studio.upscalers()
+    ]
+    return UpscalerList(upscalers=fixed + files)
 
 
 @router.get("/styles")

@@ -80,6 +80,22 @@ REPRODUCE_BODY: dict[str, Any] = {
         }
     },
 }
+_RECORD = "record:01J00000000000000000000000"
+
+
+def _json_body(schema: str, **examples: dict[str, Any]) -> dict[str, Any]:
+    return {"required": True, "content": {"application/json": {"schema": _ref(schema), "examples": examples}}}
+
+
+LOOK_BODY = _json_body("LookBody", record={"summary": "A Record", "value": {"image": _RECORD}})
+SCORE_BODY = _json_body(
+    "ScoreBody", record={"summary": "A Record", "value": {"image": _RECORD, "prompt": "a red apple, 3d"}}
+)
+SEARCH_BODY = _json_body(
+    "SearchBody",
+    words={"summary": "By words", "value": {"search": "a red apple", "limit": 20}},
+    picture={"summary": "By a picture like it", "value": {"like": _RECORD}},
+)
 EXPLAIN_BODY: dict[str, Any] = {
     "required": True,
     "content": {

@@ -20,6 +20,10 @@ from danqing.spec.errors import DanqingError
 from danqing.studio.settings import is_loopback
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_PICTURES_IN_JSON = frozenset(
+    f"/api/v1/{name}"
+    for name in ("jobs", "reproduce", "interrogate", "score", "records/search", "upscale", "annotate")
+)
 OPEN_PATHS = frozenset({"/api/v1/health"})
 JSON_MAX_BYTES = 1024 * 1024
 MULTIPART_OVERHEAD_BYTES = 64 * 1024
@@ -59,7 +63,7 @@ class GuardRules:
         """The most bytes a body to this path may have."""
         if path in {"/api/v1/uploads", "/api/v1/read-picture"}:
             return self.upload_max_bytes + MULTIPART_OVERHEAD_BYTES
-        if path in {"/api/v1/jobs", "/api/v1/reproduce"}:  # two pictures as base64 (4/3) and the words
+        if path in _PICTURES_IN_JSON:  # two pictures as base64 (4/3) and the words
             return self.upload_max_bytes * 8 // 3 + JSON_MAX_BYTES
         if path.startswith("/api/"):
             return JSON_MAX_BYTES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query
 from pydantic import Field
@@ -29,7 +29,10 @@ _PICTURE_ANSWERS: dict[int | str, dict[str, Any]] = {
 class RecordQuery(Data):
     """Which Records, and which page of them."""
 
-    search: str = Field(default="", max_length=500, description="words in the prompt")
+    search: str = Field(default="", max_length=500, description="words in the prompt, or what the picture shows")
+    by: Literal["words", "look"] = Field(
+        default="words", description="`look` compares `search` with the pictures themselves; best first, in one page"
+    )
     kind: str | None = Field(default=None, max_length=32)
     model: str | None = Field(default=None, max_length=256)
     limit: int = Field(default=50, ge=1, le=500)
@@ -39,8 +42,11 @@ class RecordQuery(Data):
 
 @router.get("/records")
 def list_records(studio: StudioDep, query: Annotated[RecordQuery, Query()]) -> RecordList:
-    """Records, newest first, a page at a time."""
-    more: dict[str, Any] = query.model_dump() | {"limit": query.limit + 1}
+    """Records, newest first, a page at a time; or by look, best first."""
+    more: dict[str, Any] = query.model_dump(exclude={"by"}) | {"limit": query.limit + 1}
+    if query.by == "look":
+        more |= {"limit": query.limit}
+        return RecordList(records=[found.record for found in studio.search(more.pop("search"), **more)])
     found = studio.records(**more)
     page = found[: query.limit]
     return RecordList(records=page, next=page[-1].id if len(found) > query.limit else None)

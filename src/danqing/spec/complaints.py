@@ -37,6 +37,7 @@ _ALLOWED = {
     "bool_parsing": "true or false",
     "model_attributes_type": "an object with named fields",
     "model_type": "an object with named fields",
+    "dict_type": "an object with named values",
     "tuple_type": "a list",
 }
 

@@ -27,12 +27,16 @@ class ModelInfo(Data):
     name: str = Field(description="what a person types")
     family: str = Field(description="key in spec.registry.families")
     path: str = Field(description="file or diffusers folder")
+    base_path: str | None = Field(default=None, description="the folder of the model that this one is a change of")
     sha256: str = Field(description="content hash; of all weight files for a folder")
     builtin: bool = False
     prediction: Prediction = "epsilon"
     latent_channels: int = 4
     latent_scale: int = Field(default=8, description="picture pixels per latent pixel")
     unet_in_channels: int = 4
+    context_width: int = Field(default=0, description="width of a text state the UNet reads; 0 where it is not known")
+    block_widths: tuple[int, ...] = Field(default=(), description="channels of the UNet's levels")
+    layers_per_block: tuple[int, ...] = Field(default=(), description="layers of each level on the way down")
     defaults: ModelDefaults = ModelDefaults()
     description: str = ""
     styles: tuple[str, ...] = ()
@@ -43,9 +47,65 @@ class ModelInfo(Data):
         return self.sha256[:10]
 
     @property
+    def weights_path(self) -> str:
+        """Where its UNet, VAE, text encoder and tokenizer lie: a derived model shares its base's."""
+        return self.base_path or self.path
+
+    @property
     def is_inpainting(self) -> bool:
         """Whether its UNet takes mask and masked picture as extra channels (2 × latents + 1)."""
         return self.unet_in_channels == 2 * self.latent_channels + 1
+
+
+class ControlNetInfo(Data):
+    """A ControlNet in the catalogue."""
+
+    name: str = Field(description="what a person types")
+    path: str = Field(description="diffusers folder")
+    sha256: str = Field(description="content hash of its weights")
+    builtin: bool = False
+    base: str | None = Field(default=None, description="the model it was trained for, where its maker says so")
+    context_width: int | None = Field(default=None, description="None where it reads no text")
+    block_widths: tuple[int, ...] = ()
+    layers_per_block: tuple[int, ...] = ()
+    in_channels: int = 4
+    hint_scale: int = Field(default=8, description="picture pixels per latent pixel")
+    global_pool: bool = Field(default=False, description="control without place (shuffle): acts on the prompt only")
+    annotators: tuple[str, ...] = Field(default=(), description="annotators it was trained with, the best one first")
+    description: str = ""
+
+    @property
+    def short_hash(self) -> str:
+        """The first ten hex digits, as A1111 shows."""
+        return self.sha256[:10]
+
+
+class ImageEncoderInfo(Data):
+    """A CLIP image tower that feeds image adapters."""
+
+    path: str = Field(description="transformers folder")
+    sha256: str = Field(description="content hash of its weights")
+    embedding_width: int
+    whole_picture: bool = Field(default=False, description="sees all of a picture, letterboxed; else its middle square")
+
+
+class IpAdapterInfo(Data):
+    """An image adapter (IP-Adapter) in the catalogue."""
+
+    name: str = Field(description="what a person types")
+    path: str = Field(description="safetensors file")
+    sha256: str = Field(description="content hash of the file")
+    encoder: ImageEncoderInfo
+    builtin: bool = False
+    base: str | None = Field(default=None, description="the model it was trained for, where its maker says so")
+    context_width: int = Field(description="width of the text states beside which its tokens stand")
+    layer_widths: tuple[int, ...] = Field(description="width of each cross-attention that it extends")
+    description: str = ""
+
+    @property
+    def short_hash(self) -> str:
+        """The first ten hex digits, as A1111 shows."""
+        return self.sha256[:10]
 
 
 class ModelRef(Data):

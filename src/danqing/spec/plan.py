@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from danqing.spec.base import Data, Seed, Sha256
+from danqing.spec.control import ControlMode, ControlPasses, ControlResize, ParamValue
 from danqing.spec.geometry import Margins, SizePx
 from danqing.spec.model import ModelRef
 from danqing.spec.request import (
@@ -83,6 +84,7 @@ class PassPlan(Data):
     )
     exact_steps: bool = False
     upscaler: str | None = Field(default=None, description="how a hires pass enlarges the picture before it")
+    upscaler_file: ModelRef | None = Field(default=None, description="the network, where `upscaler` names a file")
     refiner: RefinerPlan | None = None
 
 
@@ -116,6 +118,25 @@ class OutpaintPlan(Data):
     fill: MaskFill = "fill"
 
 
+class ControlPlan(Data):
+    """A ControlNet unit with everything filled in."""
+
+    model: ModelRef
+    image: Sha256 | None = Field(default=None, description="None follows the picture the pass starts from")
+    mask: Sha256 | None = None
+    annotator: str = Field(default="none", description="key in spec.registry.annotators")
+    params: dict[str, ParamValue] = Field(default_factory=dict[str, ParamValue])
+    resolution_px: int | None = None
+    pixel_perfect: bool = True
+    weight: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    mode: ControlMode = "balanced"
+    cond_only: bool = Field(default=False, description="acts on the prompt's rows alone, not on the negative prompt's")
+    resize_mode: ControlResize = "crop"
+    passes: ControlPasses = "both"
+
+
 class Plan(Data):
     """Everything that decides one picture."""
 
@@ -127,6 +148,7 @@ class Plan(Data):
     init: InitPlan | None = None
     mask: MaskPlan | None = None
     outpaint: OutpaintPlan | None = None
+    controls: tuple[ControlPlan, ...] = ()
     precision: Precision = "auto"
     output: Output = Output()
     parent: str | None = None

@@ -6,17 +6,11 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from danqing.spec.base import MAX_SIDE_PX, MIN_SIDE_PX, Data, Seed
+from danqing.spec.base import MAX_SIDE_PX, MIN_SIDE_PX, Data, PictureRef, Seed
 from danqing.spec.complaints import from_validation_error
+from danqing.spec.control import MAX_CONTROLS, ControlUnit
 from danqing.spec.geometry import Margins, SizePx
 
-PictureRef = Annotated[
-    str,
-    Field(
-        pattern=r"^(sha256:[0-9a-f]{64}|record:[0-9A-Za-z_-]{1,64})$",
-        description="`sha256:<hex>` of an uploaded picture, or `record:<id>` of a painted one",
-    ),
-]
 PromptText = Annotated[str, Field(max_length=20_000)]
 SideLengthPx = Annotated[int, Field(ge=MIN_SIDE_PX, le=MAX_SIDE_PX)]
 PromptSyntax = Literal["a1111", "midjourney"]
@@ -140,6 +134,9 @@ class PaintRequest(Data):
     guidance: Guidance = Guidance()
     hires: Hires | None = None
     refiner: Refiner | None = None
+    controls: tuple[ControlUnit, ...] = Field(
+        default=(), max_length=MAX_CONTROLS, description="ControlNet units; their effects add up"
+    )
     precision: Precision = "auto"
     output: Output = Output()
     parent: str | None = Field(default=None, max_length=64, description="the Record this one revises")

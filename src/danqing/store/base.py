@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -137,6 +137,23 @@ class Store(ABC):
     @abstractmethod
     def purge(self, deleted_before: datetime) -> list[str]:
         """Remove Records deleted before a time; gives the blobs that nothing refers to any more."""
+
+    # --- embeddings -------------------------------------------------------------------------------------------------
+    @abstractmethod
+    def add_embeddings(self, model: str, vectors: Mapping[str, bytes]) -> None:
+        """Keep how a mini-CLIP sees pictures, by their hash; those that are there already stay as they are."""
+
+    @abstractmethod
+    def embeddings(self, model: str, query: RecordQuery) -> list[tuple[str, bytes]]:
+        """Record id and vector of each Record that the query finds and this mini-CLIP has seen (`limit` counts)."""
+
+    @abstractmethod
+    def unseen(self, model: str, limit: int) -> list[str]:
+        """Pictures of Records, the newest first, that this mini-CLIP has not seen; deleted Records are left out."""
+
+    @abstractmethod
+    def seeing_models(self) -> list[str]:
+        """The mini-CLIPs that have seen anything."""
 
     # --- uploads ----------------------------------------------------------------------------------------------------
     @abstractmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -34,6 +34,7 @@ class FakeStore(Store):
         self._leases: dict[str, str | None] = {}
         self._records: dict[str, Record] = {}
         self._uploads: dict[str, Upload] = {}
+        self._embeddings: dict[str, dict[str, bytes]] = {}
 
     def beat(self, owner: Owner) -> None:
         """See `Store.beat`."""
@@ -153,18 +154,20 @@ class FakeStore(Store):
 
     def records(self, query: RecordQuery) -> list[Record]:
         """See `Store.records`."""
-        words = query.search.casefold().split()
         with self._lock:
-            found = [
-                record
-                for record in sorted(self._records.values(), key=lambda record: record.id, reverse=True)
-                if all(word in plan_text(record) for word in words)
-                and query.kind in (None, record.plan.kind)
-                and query.model in (None, record.plan.base.model.name)
-                and (query.before is None or record.id < query.before)
-                and (query.include_deleted or record.deleted_at is None)
-            ]
-            return found[: query.limit]
+            return self._found(query)[: query.limit]
+
+    def _found(self, query: RecordQuery) -> list[Record]:
+        words = query.search.casefold().split()
+        return [
+            record
+            for record in sorted(self._records.values(), key=lambda record: record.id, reverse=True)
+            if all(word in plan_text(record) for word in words)
+            and query.kind in (None, record.plan.kind)
+            and query.model in (None, record.plan.base.model.name)
+            and (query.before is None or record.id < query.before)
+            and (query.include_deleted or record.deleted_at is None)
+        ]
 
     def record_ids(self, job_id: str) -> dict[int, str]:
         """See `Store.record_ids`."""
@@ -187,10 +190,38 @@ class FakeStore(Store):
             for record in gone:
                 del self._records[record.id]
             kept = self._records.values()
+            shown = {record.picture for record in kept}
+            for seen in self._embeddings.values():
+                for picture in {record.picture for record in gone} - shown:
+                    seen.pop(picture, None)
             used = {blob for record in kept for blob in (record.picture, record.thumbnail)} | self._uploads.keys()
             plans = "".join(plan.model_dump_json() for job in self._jobs.values() for plan in job.plans)
             blobs = {blob for record in gone for blob in (record.picture, record.thumbnail) if blob}
             return sorted(blob for blob in blobs - used if blob not in plans)
+
+    def add_embeddings(self, model: str, vectors: Mapping[str, bytes]) -> None:
+        """See `Store.add_embeddings`."""
+        with self._lock:
+            self._embeddings[model] = {**vectors, **self._embeddings.get(model, {})}
+
+    def embeddings(self, model: str, query: RecordQuery) -> list[tuple[str, bytes]]:
+        """See `Store.embeddings`."""
+        with self._lock:
+            seen = self._embeddings.get(model, {})
+            found = [(record.id, seen[record.picture]) for record in self._found(query) if record.picture in seen]
+            return found[: query.limit]
+
+    def unseen(self, model: str, limit: int) -> list[str]:
+        """See `Store.unseen`."""
+        with self._lock:
+            seen = self._embeddings.get(model, {})
+            pictures = dict.fromkeys(record.picture for record in self._found(RecordQuery()))
+            return [picture for picture in pictures if picture not in seen][:limit]
+
+    def seeing_models(self) -> list[str]:
+        """See `Store.seeing_models`."""
+        with self._lock:
+            return sorted(model for model, seen in self._embeddings.items() if seen)
 
     def add_upload(self, upload: Upload) -> None:
         """See `Store.add_upload`."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import ColumnElement, delete, exists, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from danqing.spec.errors import ConflictError
@@ -15,7 +16,7 @@ from danqing.store.database import Database
 from danqing.store.owners import utc_now
 from danqing.store.rows import record_of, record_row
 from danqing.store.sql_jobs import SqlJobs
-from danqing.store.tables import JobRow, RecordRow, UploadRow
+from danqing.store.tables import EmbeddingRow, JobRow, RecordRow, UploadRow
 
 
 class SqlStore(SqlJobs):
@@ -51,17 +52,7 @@ class SqlStore(SqlJobs):
 
     def records(self, query: RecordQuery) -> list[Record]:
         """See `Store.records`."""
-        found = select(RecordRow).order_by(RecordRow.id.desc()).limit(query.limit)
-        for word in query.search.casefold().split():
-            found = found.where(RecordRow.search_text.contains(word, autoescape=True))
-        if query.kind is not None:
-            found = found.where(RecordRow.kind == query.kind)
-        if query.model is not None:
-            found = found.where(RecordRow.model == query.model)
-        if query.before is not None:
-            found = found.where(RecordRow.id < query.before)
-        if not query.include_deleted:
-            found = found.where(RecordRow.deleted_at.is_(None))
+        found = select(RecordRow).where(*_conditions(query)).order_by(RecordRow.id.desc()).limit(query.limit)
         with self.database.read() as session:
             return [record_of(row) for row in session.scalars(found)]
 
@@ -90,8 +81,52 @@ class SqlStore(SqlJobs):
         with self.database.write() as session:
             rows = session.scalars(select(RecordRow).where(RecordRow.deleted_at < deleted_before)).all()
             blobs = {blob for row in rows for blob in (row.picture, row.thumbnail) if blob}
+            pictures = {row.picture for row in rows}
             session.execute(delete(RecordRow).where(RecordRow.id.in_([row.id for row in rows])))
+            kept = exists().where(RecordRow.picture == EmbeddingRow.picture)
+            session.execute(delete(EmbeddingRow).where(EmbeddingRow.picture.in_(pictures), ~kept))
             return sorted(_unused(session, blobs))
+
+    def add_embeddings(self, model: str, vectors: Mapping[str, bytes]) -> None:
+        """See `Store.add_embeddings`."""
+        if not vectors:
+            return
+        # Two processes may have looked at the same pictures: the second one's rows are not needed.
+        insert = sqlite.insert if self.database.is_sqlite else postgresql.insert
+        rows = [{"model": model, "picture": picture, "vector": vector} for picture, vector in vectors.items()]
+        with self.database.write() as session:
+            session.execute(insert(EmbeddingRow).on_conflict_do_nothing(), rows)
+
+    def embeddings(self, model: str, query: RecordQuery) -> list[tuple[str, bytes]]:
+        """See `Store.embeddings`."""
+        found = (
+            select(RecordRow.id, EmbeddingRow.vector)
+            .join(EmbeddingRow, EmbeddingRow.picture == RecordRow.picture)
+            .where(EmbeddingRow.model == model, *_conditions(query))
+            .order_by(RecordRow.id.desc())
+            .limit(query.limit)
+        )
+        with self.database.read() as session:
+            return [(row.id, row.vector) for row in session.execute(found)]
+
+    def unseen(self, model: str, limit: int) -> list[str]:
+        """See `Store.unseen`."""
+        seen = exists().where(EmbeddingRow.model == model, EmbeddingRow.picture == RecordRow.picture)
+        newest = func.max(RecordRow.id)
+        found = (
+            select(RecordRow.picture)
+            .where(RecordRow.deleted_at.is_(None), ~seen)
+            .group_by(RecordRow.picture)
+            .order_by(newest.desc())
+            .limit(limit)
+        )
+        with self.database.read() as session:
+            return list(session.scalars(found))
+
+    def seeing_models(self) -> list[str]:
+        """See `Store.seeing_models`."""
+        with self.database.read() as session:
+            return sorted(session.scalars(select(EmbeddingRow.model).distinct()))
 
     def add_upload(self, upload: Upload) -> None:
         """See `Store.add_upload`."""
@@ -117,6 +152,21 @@ class SqlStore(SqlJobs):
     def close(self) -> None:
         """See `Store.close`."""
         self.database.close()
+
+
+def _conditions(query: RecordQuery) -> list[ColumnElement[bool]]:
+    """What `RecordQuery` asks of a row, but for its limit."""
+    words = query.search.casefold().split()
+    found: list[ColumnElement[bool]] = [RecordRow.search_text.contains(word, autoescape=True) for word in words]
+    if query.kind is not None:
+        found.append(RecordRow.kind == query.kind)
+    if query.model is not None:
+        found.append(RecordRow.model == query.model)
+    if query.before is not None:
+        found.append(RecordRow.id < query.before)
+    if not query.include_deleted:
+        found.append(RecordRow.deleted_at.is_(None))
+    return found
 
 
 def _get(session: Session, record_id: str) -> RecordRow:

@@ -115,6 +115,16 @@ class RecordRow(Base):
     deleted_at: Mapped[datetime | None] = mapped_column(index=True)
 
 
+class EmbeddingRow(Base):
+    """How a mini-CLIP (by its content hash) sees a picture: float16 numbers, or no bytes if it cannot be read."""
+
+    __tablename__ = "embeddings"
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    picture: Mapped[str] = mapped_column(primary_key=True, index=True)
+    vector: Mapped[bytes]
+
+
 class UploadRow(Base):
     """A picture somebody brought."""
 

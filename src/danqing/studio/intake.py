@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from danqing.spec.base import MAX_SIDE_PX, MIN_SIDE_PX
+from danqing.spec.control import ControlUnit
 from danqing.spec.errors import InvalidRequestError, NotFoundError
 from danqing.spec.geometry import SizePx
 from danqing.spec.request import InpaintRequest, Request, Txt2ImgRequest
@@ -34,9 +35,11 @@ def resolve(request: Request, store: Store, blobs: BlobStore) -> Resolved:
     """
     if request.parent is not None:
         _live_record(request.parent, "parent", store)
-    if isinstance(request, Txt2ImgRequest):
-        return Resolved(request)
     changes: dict[str, Any] = {}
+    if request.controls:
+        changes["controls"] = _controls(request.controls, store, blobs)
+    if isinstance(request, Txt2ImgRequest):
+        return Resolved(request.model_copy(update=changes))
     image = _sha256_of(request.image, "image", store)
     changes["image"] = f"sha256:{image}"
     if request.parent is None and request.image.startswith("record:"):
@@ -47,6 +50,20 @@ def resolve(request: Request, store: Store, blobs: BlobStore) -> Resolved:
         changes["mask"] = f"sha256:{mask}"
         mask_size = _size(mask, "mask", store, blobs)
     return Resolved(request.model_copy(update=changes), _size(image, "image", store, blobs), mask_size)
+
+
+def _controls(units: tuple[ControlUnit, ...], store: Store, blobs: BlobStore) -> tuple[ControlUnit, ...]:
+    resolved: list[ControlUnit] = []
+    for index, unit in enumerate(units):
+        changes: dict[str, str] = {}
+        for name, reference in (("image", unit.image), ("mask", unit.mask)):
+            if reference is not None:
+                field = f"controls.{index}.{name}"
+                sha256 = _sha256_of(reference, field, store)
+                _size(sha256, field, store, blobs)
+                changes[name] = f"sha256:{sha256}"
+        resolved.append(unit.model_copy(update=changes))
+    return tuple(resolved)
 
 
 def _live_record(record_id: str, field: str, store: Store) -> str:

@@ -15,16 +15,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Chore:
-    """Something done every `every_s` seconds."""
+    """Something done every `every_s` seconds; `apart` gives it a thread of its own, for it may take long."""
 
     name: str
     every_s: float
     work: Callable[[], object]
     due_at: float = 0.0
+    apart: bool = False
 
 
 class Keeper:
-    """One thread that does the chores; a chore that fails is logged and done again at its next time.
+    """A thread that does the chores; a chore that fails is logged and done again at its next time.
 
     Args:
         chores: Done in this order when several are due.
@@ -33,24 +34,35 @@ class Keeper:
     def __init__(self, chores: list[Chore]) -> None:
         self._chores = chores
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="danqing-keeper", daemon=True)
+        groups = [[chore for chore in chores if not chore.apart], *([chore] for chore in chores if chore.apart)]
+        self._threads = [
+            threading.Thread(target=self._run, args=(group,), name="danqing-keeper", daemon=True)
+            for group in groups
+            if group
+        ]
 
     def start(self) -> None:
         """Begin; the first round comes after each chore's own time."""
         now = time.monotonic()
         for chore in self._chores:
             chore.due_at = now + chore.every_s
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        self._stop.set()
 
     def close(self) -> None:
         """Stop after the chore at hand."""
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
 
-    def _run(self) -> None:
-        while not self._stop.wait(max(0.0, min(chore.due_at for chore in self._chores) - time.monotonic())):
-            for chore in self._chores:
+    def _run(self, chores: list[Chore]) -> None:
+        while not self._stop.wait(max(0.0, min(chore.due_at for chore in chores) - time.monotonic())):
+            for chore in chores:
                 now = time.monotonic()
                 if chore.due_at <= now and not self._stop.is_set():
                     chore.due_at = now + chore.every_s

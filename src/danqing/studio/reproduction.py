@@ -70,11 +70,17 @@ def check_reproducible(plan: Plan, catalog: Catalog, blobs: BlobStore) -> None:
     """
     for model in _models(plan):
         _check_model(model, catalog)
+    for unit in plan.controls:
+        _check_controlnet(unit.model, catalog)
+    for part in plan.passes:
+        if part.upscaler_file is not None:
+            _check_upscaler(part.upscaler_file, catalog)
     pictures = [plan.init.image if plan.init else None, plan.mask.mask if plan.mask else None]
+    pictures += [picture for unit in plan.controls for picture in (unit.image, unit.mask)]
     for sha256 in filter(None, pictures):
         if not blobs.exists(sha256):
             raise NotFoundError(
-                "the picture that this one was painted over is not in this studio",
+                "a picture that this one was painted over is not in this studio",
                 field="image",
                 value=f"sha256:{sha256}",
                 next_step="upload the same file, then reproduce again",
@@ -107,4 +113,27 @@ def _check_model(wanted: ModelRef, catalog: Catalog) -> None:
         value=f"{wanted.name} [{wanted.sha256[:10]}]",
         allowed="the same weights, to the byte" if there is None else f"here is {there.name} [{there.short_hash}]",
         next_step="put that model into models/Stable-diffusion, or paint its Request with another model",
+    )
+
+
+def _check_upscaler(wanted: ModelRef, catalog: Catalog) -> None:
+    if catalog.find_upscaler(wanted.sha256) is None:
+        raise MissingWeightsError(
+            f"the picture was enlarged with the upscaler {wanted.name}, which is not here",
+            field="hires.upscaler",
+            value=f"{wanted.name} [{wanted.sha256[:10]}]",
+            allowed="the same file, to the byte",
+            next_step="put that file into models/ESRGAN, or paint its Request with another upscaler",
+        )
+
+
+def _check_controlnet(wanted: ModelRef, catalog: Catalog) -> None:
+    if any(info.sha256 == wanted.sha256 for info in catalog.controlnets()):
+        return
+    raise MissingWeightsError(
+        f"the picture was painted with the ControlNet {wanted.name}, which is not here",
+        field="controls.model",
+        value=f"{wanted.name} [{wanted.sha256[:10]}]",
+        allowed="the same weights, to the byte",
+        next_step="put that ControlNet into models/ControlNet, or paint its Request with another one",
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from danqing.prompt.styles import Style
 from danqing.spec.errors import ConflictError, DanqingError, NotFoundError
 from danqing.spec.events import Event
-from danqing.spec.model import ModelInfo
+from danqing.spec.model import ControlNetInfo, ModelInfo
 from danqing.spec.plan import Plan
 from danqing.spec.record import Job, JobState, Record
 from danqing.spec.request import Request
@@ -29,8 +29,11 @@ from danqing.studio.library import library_for, styles_of
 from danqing.studio.opening import local_pool, make_folder, open_store
 from danqing.studio.reproduction import check_reproducible, plan_of_picture, request_of_picture, request_of_plan
 from danqing.studio.runner import JobRunner
+from danqing.studio.seeing import LARGEST_PAGE, Seeing
 from danqing.studio.settings import Settings
+from danqing.studio.sight import Sight
 from danqing.studio.uploads import CheckedPicture, UploadLimits, check_picture
+from danqing.studio.upscaling import Upscaling
 from danqing.studio.watching import Watching, afollow, follow
 from danqing.workers.pool import WorkerPool, WorkerStatus
 
@@ -39,12 +42,12 @@ if TYPE_CHECKING:
 
 Planner = Callable[..., tuple[Plan, ...]]
 _NOTICE_S = 1.0  # a job cancelled by another process stops within this time
-_LARGEST_PAGE = 1000
 _PURGE_S = 3600.0
+_LOOK_S = 30.0
 _BLOB_GRACE_S = 3600.0  # a worker may have just stored the same bytes for a Record that comes in a moment
 
 
-class Studio:
+class Studio(Seeing, Upscaling):
     """Submit, watch, gallery, models. Use as a context manager, or call `start` and `close`.
 
     Args:
@@ -71,7 +74,7 @@ class Studio:
         self._catalog = catalog
         self._planner = planner
         self._owner = Owner.of_this_process()
-        self._open: tuple[Store, JobRunner, Keeper] | None = None
+        self._open: tuple[Store, JobRunner, Keeper, Sight] | None = None
 
     # --- life -------------------------------------------------------------------------------------------------------
     def start(self, *, eager: bool = False) -> None:
@@ -97,8 +100,11 @@ class Studio:
         ]
         if eager:
             chores.append(Chore("purge", _PURGE_S, self.purge))
+        sight = Sight(store, self.blobs, self.pool, self._limits)
+        if eager:
+            chores.append(Chore("look", _LOOK_S, sight.keep_up, apart=True))
         keeper = Keeper(chores)
-        self._open = (store, runner, keeper)
+        self._open = (store, runner, keeper, sight)
         self.pool.start(runner, self.settings.data_dir, eager=eager)
         keeper.start()
         if eager:
@@ -109,10 +115,11 @@ class Studio:
         """Stop the workers; unfinished jobs wait, free, for the next Studio. Closing twice is no error."""
         if self._open is None:
             return
-        store, runner, keeper = self._open
+        store, runner, keeper, _ = self._open
         self._open = None
+        keeper.stop()
+        self.pool.close()  # which also ends a chore that waits for a worker
         keeper.close()
-        self.pool.close()
         with suppress(DanqingError):  # a database that has gone must not keep the process from ending
             store.leave(self._owner.id)
         runner.hub.close()
@@ -279,7 +286,7 @@ class Studio:
         return plan_of_picture(data)
 
     def _check(self, data: bytes) -> CheckedPicture:
-        return check_picture(data, UploadLimits(self.settings.upload_max_bytes, self.settings.upload_max_pixels))
+        return check_picture(data, self._limits)
 
     # --- facts ------------------------------------------------------------------------------------------------------
     @property
@@ -294,6 +301,10 @@ class Studio:
     def models(self) -> list[ModelInfo]:
         """Every model that can be named in a Request."""
         return self.catalog.list()
+
+    def controlnets(self) -> list[ControlNetInfo]:
+        """Every ControlNet that can be named in a Request."""
+        return self.catalog.controlnets()
 
     def styles(self) -> list[Style]:
         """The styles of styles.csv, from the data folder and then the models' root."""
@@ -316,7 +327,15 @@ class Studio:
     def _runner(self) -> JobRunner:
         return self._parts()[1]
 
-    def _parts(self) -> tuple[Store, JobRunner, Keeper]:
+    @property
+    def _sight(self) -> Sight:
+        return self._parts()[3]
+
+    @property
+    def _limits(self) -> UploadLimits:
+        return UploadLimits(self.settings.upload_max_bytes, self.settings.upload_max_pixels)
+
+    def _parts(self) -> tuple[Store, JobRunner, Keeper, Sight]:
         if self._open is None:
             raise ConflictError("the studio is closed", next_step="start it, or use it in a `with` block")
         return self._open
@@ -371,4 +390,4 @@ class Studio:
 
 
 def _page(limit: int) -> int:
-    return min(max(limit, 0), _LARGEST_PAGE)
+    return min(max(limit, 0), LARGEST_PAGE)

@@ -61,7 +61,19 @@ def _known(error: DanqingError, control: str, language: str) -> str:
         return say(language, "e.seed", allowed=str(2**64 - 1))
     if control in ("image", "mask") and error.value is None:
         return say(language, f"e.{control}")
+    if control.startswith("controls."):
+        return _about_control(error, control.split(".", maxsplit=2)[2:], language)
     return say(language, "e.margins") if error.field == "margins" else ""
+
+
+def _about_control(error: DanqingError, field: list[str], language: str) -> str:
+    if not field:  # what is wrong with a unit as a whole: it ends before it begins
+        return say(language, "e.control.window")
+    if field == ["image"] and not error.value:
+        return say(language, "e.control.image")
+    if field == ["model"]:
+        return say(language, "e.control.fit", value=error.value) if error.value else say(language, "e.control.model")
+    return ""
 
 
 def _sentence(error: DanqingError) -> str:

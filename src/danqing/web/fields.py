@@ -151,10 +151,10 @@ CONTROLS: dict[str, Control] = {control.name: control for section in SECTIONS.va
 def section_of(name: str) -> str | None:
     """The fold that holds a control; None for what always shows.
 
-    >>> section_of("steps"), section_of("mask"), section_of("prompt")
+    >>> section_of("steps"), section_of("controls.0.weight"), section_of("prompt")
     ('sampling', 'composition', None)
     """
-    if name in ("mode", "image", "mask"):
+    if name in ("mode", "image", "mask") or name.partition(".")[0] == "controls":
         return "composition"
     return next((key for key, controls in SECTIONS.items() if any(c.name == name for c in controls)), None)
 

@@ -74,6 +74,7 @@ class Form:
     hires_prompt: str = ""
     format: str = "png"
     quality: int = 92
+    controls: tuple[Mapping[str, Any], ...] = ()
     kept: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -101,6 +102,7 @@ _COMMON = {
     "noise": "noise",
     "format": "output.format",
     "quality": "output.quality",
+    "controls": "controls",
 }
 _VARIATION = {"variation_strength": "variation.strength", "variation_seed": "variation.seed"}
 _HIRES = {
@@ -219,9 +221,13 @@ def field_of(path: str | None) -> str | None:
     'left_px'
     >>> field_of("refiner.model") is None
     True
+    >>> field_of("controls.1.params.low_threshold")
+    'controls.1.params'
     """
     if not path:
         return None
+    if path.startswith("controls."):
+        return ".".join(path.split(".")[:3])
     every = {**_OUTPAINT, **_SOFT, **_INPAINT, **_INIT, **_HIRES, **_VARIATION, **_COMMON}
     named = {target: name for name, target in every.items()}
     named |= {"soft": "soft", "hires": "hires", "variation": "variation_strength", "kind": "mode", "margins": "left_px"}

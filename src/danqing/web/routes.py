@@ -21,17 +21,19 @@ from danqing.spec.events import StateEvent
 from danqing.spec.record import Record
 from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
+from danqing.web.answers import PREFIX, from_page, language_of, refused, summary
 from danqing.web.assets import CANVAS, STATIC
 from danqing.web.errors import explain
 from danqing.web.fields import label
-from danqing.web.i18n import LANGUAGES, negotiate, words
+from danqing.web.i18n import LANGUAGES, words
+from danqing.web.looking import controls_router, looking_router
 
 if TYPE_CHECKING:
     from danqing.studio.service import Studio
 
-PREFIX = "/web"
 _IMMUTABLE = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
 _PAGE = 40
+_FILE_NAME = r"^[0-9A-Za-z_-]{0,80}$"
 
 
 def add_routes(app: FastAPI, studio: Studio, upload_max_bytes: int) -> None:
@@ -43,20 +45,8 @@ def add_routes(app: FastAPI, studio: Studio, upload_max_bytes: int) -> None:
     app.include_router(_pictures_router(studio))
     app.include_router(_jobs_router(studio))
     app.include_router(_uploads_router(studio, upload_max_bytes))
-
-
-def _language(request: Request) -> str:
-    wanted = request.query_params.get("lang", "")
-    return wanted if wanted in LANGUAGES else negotiate(request.headers.get("accept-language", ""))
-
-
-def _refused(error: DanqingError, request: Request) -> JSONResponse:
-    return JSONResponse(explain(error, _language(request)), status_code=error.http_status)
-
-
-def _from_page(x_danqing: Annotated[str, Header()] = "") -> None:
-    if x_danqing != "page":
-        raise HTTPException(status_code=403, detail="send the header X-Danqing: page")
+    app.include_router(looking_router(studio))
+    app.include_router(controls_router(studio))
 
 
 def _words_router() -> APIRouter:
@@ -71,22 +61,10 @@ def _words_router() -> APIRouter:
     return router
 
 
-def _summary(record: Record) -> dict[str, Any]:
-    base = record.plan.base
-    return {
-        "id": record.id,
-        "prompt": base.text.prompt,
-        "width_px": record.width_px,
-        "height_px": record.height_px,
-        "seed": str(record.plan.seeds.seed),
-        "deleted": record.deleted_at is not None,
-    }
-
-
 def _details(record: Record) -> dict[str, Any]:
     base = record.plan.base
     return {
-        **_summary(record),
+        **summary(record),
         "negative": base.text.negative_prompt,
         "sampler": label(find_sampler, base.sampling.sampler),
         "schedule": label(find_schedule, base.sampling.schedule),
@@ -111,28 +89,28 @@ def _history_router(studio: Studio) -> APIRouter:
     @router.get("")
     def records(search: str = "", before: str | None = None) -> JSONResponse:
         found = studio.records(search=search[:200], limit=_PAGE, before=before)
-        return JSONResponse({"records": [_summary(r) for r in found], "more": len(found) == _PAGE})
+        return JSONResponse({"records": [summary(r) for r in found], "more": len(found) == _PAGE})
 
     @router.get("/{record_id}")
     def record(record_id: str, request: Request) -> JSONResponse:
         try:
             return JSONResponse(_details(studio.record(record_id)))
         except DanqingError as error:
-            return _refused(error, request)
+            return refused(error, request)
 
-    @router.delete("/{record_id}", dependencies=[Depends(_from_page)])
+    @router.delete("/{record_id}", dependencies=[Depends(from_page)])
     def delete(record_id: str, request: Request) -> JSONResponse:
         try:
-            return JSONResponse(_summary(studio.delete_record(record_id)))
+            return JSONResponse(summary(studio.delete_record(record_id)))
         except DanqingError as error:
-            return _refused(error, request)
+            return refused(error, request)
 
-    @router.post("/{record_id}/restore", dependencies=[Depends(_from_page)])
+    @router.post("/{record_id}/restore", dependencies=[Depends(from_page)])
     def restore(record_id: str, request: Request) -> JSONResponse:
         try:
-            return JSONResponse(_summary(studio.restore_record(record_id)))
+            return JSONResponse(summary(studio.restore_record(record_id)))
         except DanqingError as error:
-            return _refused(error, request)
+            return refused(error, request)
 
     return router
 
@@ -146,19 +124,16 @@ def _pictures_router(studio: Studio) -> APIRouter:
             found = studio.record(record_id)
             data = studio.picture_bytes(found.picture)
         except DanqingError as error:
-            return _refused(error, request)
-        headers = dict(_IMMUTABLE)
-        if download:
-            suffix = found.media_type.rpartition("/")[2].replace("jpeg", "jpg")
-            headers["Content-Disposition"] = f'attachment; filename="danqing-{found.id}.{suffix}"'
-        return Response(data, media_type=found.media_type, headers=headers)
+            return refused(error, request)
+        named = _attachment(f"danqing-{found.id}" if download else "", found.media_type)
+        return Response(data, media_type=found.media_type, headers=_IMMUTABLE | named)
 
     @router.get("/{record_id}/thumbnail")
     def thumbnail(record_id: str, request: Request) -> Response:
         try:
             data = studio.thumbnail_bytes(record_id)
         except DanqingError as error:
-            return _refused(error, request)
+            return refused(error, request)
         return Response(data, media_type=_media_type(data), headers=_IMMUTABLE)
 
     return router
@@ -177,12 +152,12 @@ def _jobs_router(studio: Studio) -> APIRouter:
         ]
         return JSONResponse({"waiting": len(jobs), "jobs": shown})
 
-    @router.post("/jobs/{job_id}/cancel", dependencies=[Depends(_from_page)])
+    @router.post("/jobs/{job_id}/cancel", dependencies=[Depends(from_page)])
     def cancel(job_id: str, request: Request) -> JSONResponse:
         try:
             return JSONResponse({"state": studio.cancel(job_id).state})
         except DanqingError as error:
-            return _refused(error, request)
+            return refused(error, request)
 
     @router.get("/jobs/{job_id}/events", response_model=None)
     async def events(
@@ -191,9 +166,9 @@ def _jobs_router(studio: Studio) -> APIRouter:
         try:
             await run_in_threadpool(studio.job, job_id)
         except DanqingError as error:
-            return _refused(error, request)
+            return refused(error, request)
         after = int(last_event_id) if last_event_id.isdigit() else 0
-        return EventSourceResponse(_stream(studio, job_id, after, _language(request)))
+        return EventSourceResponse(_stream(studio, job_id, after, language_of(request)))
 
     return router
 
@@ -209,22 +184,23 @@ async def _stream(studio: Studio, job_id: str, after: int, language: str) -> Asy
 def _uploads_router(studio: Studio, upload_max_bytes: int) -> APIRouter:
     router = APIRouter(prefix=f"{PREFIX}/uploads", include_in_schema=False)
 
-    @router.post("", dependencies=[Depends(_from_page)])
+    @router.post("", dependencies=[Depends(from_page)])
     async def upload(request: Request) -> JSONResponse:
         try:
             data = await _limited_body(request, upload_max_bytes)
             kept = await run_in_threadpool(studio.upload, data)
         except DanqingError as error:
-            return _refused(error, request)
+            return refused(error, request)
         return JSONResponse({"ref": f"sha256:{kept.sha256}", "width_px": kept.width_px, "height_px": kept.height_px})
 
     @router.get("/{sha256}")
-    def uploaded(sha256: str, request: Request) -> Response:
+    def uploaded(sha256: str, request: Request, name: Annotated[str, Query(pattern=_FILE_NAME)] = "") -> Response:
         try:
             data = studio.picture_bytes(sha256)
         except DanqingError as error:
-            return _refused(error, request)
-        return Response(data, media_type=_media_type(data), headers=_IMMUTABLE)
+            return refused(error, request)
+        media_type = _media_type(data)
+        return Response(data, media_type=media_type, headers=_IMMUTABLE | _attachment(name, media_type))
 
     return router
 
@@ -245,6 +221,12 @@ async def _limited_body(request: Request, limit_bytes: int) -> bytes:
             )
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def _attachment(name: str, media_type: str) -> dict[str, str]:
+    """The header that makes a browser save the picture under this name; none where there is no name."""
+    suffix = media_type.rpartition("/")[2].replace("jpeg", "jpg")
+    return {"Content-Disposition": f'attachment; filename="{name}.{suffix}"'} if name else {}
 
 
 def _media_type(data: bytes) -> str:

@@ -11,16 +11,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from danqing.spec.errors import DanqingError, WorkerError
 from danqing.spec.events import PreviewEvent, ProgressEvent
 from danqing.spec.record import Versions
+from danqing.workers.asking import Questions
 from danqing.workers.pool import PoolListener, WorkerPool, WorkerState, WorkerStatus
 from danqing.workers.process import ProcessHooks, WorkerProcess
 from danqing.workers.protocol import (
     CancelCommand,
+    EmbeddedMessage,
+    InterrogatedMessage,
     JobCancelledMessage,
     JobDoneMessage,
     JobFailedMessage,
@@ -29,6 +33,10 @@ from danqing.workers.protocol import (
     ReadyMessage,
     RunCommand,
     ShutdownCommand,
+    TaskCommand,
+    TaskFailedMessage,
+    TaskMessage,
+    UpscaledMessage,
 )
 from danqing.workers.queue import Entry, WorkQueue
 
@@ -95,6 +103,7 @@ class LocalPool(WorkerPool):
     def __init__(self, options: LocalPoolOptions) -> None:
         self._options = options
         self._queue = WorkQueue(options.max_inflight)
+        self._questions = Questions()
         self._slots = [_Slot(index, device) for index, device in enumerate(options.devices)]
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -120,6 +129,15 @@ class LocalPool(WorkerPool):
     def cancel(self, job_id: str) -> None:
         """See `WorkerPool.cancel`."""
         self._inbox.put(lambda: self._cancel(job_id))
+
+    def ask(self, command: TaskCommand) -> Future[TaskMessage]:
+        """See `WorkerPool.ask`."""
+        future: Future[TaskMessage] = Future()
+        if self._closing or self._thread is None:
+            future.set_exception(WorkerError("the pool was not started", next_step="start the studio first"))
+        else:
+            self._inbox.put(lambda: self._questions.add(command, future))
+        return future
 
     def status(self) -> list[WorkerStatus]:
         """See `WorkerPool.status`."""
@@ -164,7 +182,7 @@ class LocalPool(WorkerPool):
 
     def _tick(self) -> None:
         now = time.monotonic()
-        wanted = self._eager or self._queue.has_waiting
+        wanted = self._eager or self._queue.has_waiting or self._questions.has_waiting
         for slot in self._slots:
             if slot.state == "starting" and slot.process is not None and now >= slot.deadline:
                 slot.complaint = f"was not ready after {self._options.ready_timeout_s:g} s"
@@ -178,6 +196,9 @@ class LocalPool(WorkerPool):
                     self._start_worker(slot)
         ready = [slot for slot in self._slots if slot.state == "ready"]
         ready.sort(key=lambda slot: self._queue.inflight(slot.index))
+        for question in self._questions.assign(ready[0].index) if ready else ():
+            if ready[0].process is not None:
+                ready[0].process.send(question)
         for place, slot in enumerate(ready):
             self._dispatch(slot, self._queue.share(len(ready) - place))
         self._tell_positions()
@@ -221,6 +242,9 @@ class LocalPool(WorkerPool):
             return
         if isinstance(message, ReadyMessage):
             slot.state, slot.versions = "ready", message.versions
+            return
+        if isinstance(message, InterrogatedMessage | EmbeddedMessage | UpscaledMessage | TaskFailedMessage):
+            self._questions.answer(slot.index, message)
             return
         entry = self._queue.get(message.job_id)
         if entry is None or entry.worker != slot.index:
@@ -295,6 +319,7 @@ class LocalPool(WorkerPool):
         pause_s = min(self._options.backoff_max_s, self._options.backoff_s * 2 ** min(slot.failures - 1, 20))
         slot.deadline = time.monotonic() + pause_s
         _log.warning("%s; next start in %.1f s", error.message, pause_s)
+        self._questions.lost(slot.index, error)
         for job_id in self._queue.on_worker(slot.index):
             entry = self._queue.get(job_id)
             self._queue.remove(job_id)
@@ -303,6 +328,7 @@ class LocalPool(WorkerPool):
             else:
                 self._tell.job_lost(job_id, error)
         if not was_ready and all(s.failures >= self._options.start_failures for s in self._slots):
+            self._questions.fail_waiting(error)
             for job_id in self._queue.unassigned():
                 self._queue.remove(job_id)
                 self._tell.job_failed(job_id, error)
@@ -332,6 +358,7 @@ class LocalPool(WorkerPool):
             slot.process, slot.state = None, "stopped"
             slot.generation += 1
         self._queue.clear()
+        self._questions.close()
 
     def _tell_positions(self) -> None:
         positions = self._queue.positions()

@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import queue
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,6 +34,8 @@ from danqing.spec.record import Timings, Versions
 from danqing.store.blobs import BlobStore
 from danqing.workers import protocol
 from danqing.workers.saving import BlobPictures, Saved, save
+from danqing.workers.sight import Sight, failed
+from danqing.workers.upscaling import Upscaling
 
 IDLE_S = 3600.0
 PREVIEW_MIN_INTERVAL_S = 0.1
@@ -95,7 +98,8 @@ class Painter:
         transformers.utils.logging.disable_progress_bar()
         diffusers.utils.logging.disable_progress_bar()
         self.options = options
-        self.send = send
+        self._send = send
+        self._send_lock = threading.Lock()
         self.device = pick_device(options.device)
         self.precision = precisions.choose(self.device, options.precision)
         self.blobs = BlobStore(options.data_dir)
@@ -104,6 +108,14 @@ class Painter:
         self.engine = Engine(executor, EngineOptions(options.preview_every, options.decoded_every))
         self.jobs: dict[str, _Running] = {}
         self._saver = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
+        self.sight = Sight(options.data_dir, options.models_dir, self.device)
+        self._looker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="look")
+        self._upscaling = Upscaling(self.engine, self.blobs, self._saver, self.send)
+
+    def send(self, message: protocol.Message) -> None:
+        """Tell the front, one message at a time: questions are answered in a thread of their own."""
+        with self._send_lock:
+            self._send(message)
 
     def versions(self) -> Versions:
         """What paints here."""
@@ -143,9 +155,22 @@ class Painter:
                 return False
             if isinstance(command, protocol.CancelCommand):
                 self._cancel(command.job_id)
+            elif isinstance(command, protocol.InterrogateCommand | protocol.EmbedCommand):
+                self._ask(command)
+            elif isinstance(command, protocol.UpscaleCommand):
+                self._upscaling.start(command)
             else:
                 self._start(command)
             idle = False
+
+    def _ask(self, command: protocol.TaskCommand) -> None:
+        """Answer a question beside the painting; only the loading of mini-CLIP, once, stops that."""
+        try:
+            self.sight.open()
+        except DanqingError as error:
+            self.send(failed(command, error))
+            return
+        self._looker.submit(lambda: self.send(self.sight.answer(command)))
 
     def _start(self, command: protocol.RunCommand) -> None:
         if command.job_id in self.jobs:

@@ -8,18 +8,21 @@ import queue
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from PIL import Image
 
-from danqing.spec.errors import DanqingError, WorkerError
+from danqing.spec.errors import DanqingError, MissingWeightsError, WorkerError
 from danqing.spec.events import PreviewEvent, ProgressEvent
 from danqing.spec.record import Timings, Versions
 from danqing.store.blobs import BlobStore
 from danqing.store.thumbnails import THUMBNAIL_TYPE, make_thumbnail
-from danqing.workers.protocol import PictureMessage, PictureWork, RunCommand
+from danqing.workers.fake_upscaling import upscale_fake
+from danqing.workers.protocol import PictureMessage, PictureWork, RunCommand, TaskCommand, TaskMessage, UpscaleCommand
 
 WorkerState = Literal["stopped", "starting", "ready", "waiting"]
 
@@ -89,6 +92,13 @@ class WorkerPool(ABC):
         """Stop a job within one step; a job the pool does not know is no error."""
 
     @abstractmethod
+    def ask(self, command: TaskCommand) -> Future[TaskMessage]:
+        """Put a question to a worker, past the queue of jobs; the answer comes in the Future.
+
+        The Future fails with the worker's DanqingError, or with a WorkerError where the worker died.
+        """
+
+    @abstractmethod
     def status(self) -> list[WorkerStatus]:
         """The workers, in the order of the devices."""
 
@@ -105,26 +115,37 @@ class FakePool(WorkerPool):
         steps: Progress events a picture.
         error: Every job fails with this instead.
         held: Jobs wait until `release` is called.
+        sight: Answers questions (for example `workers.fake_sight.FakeSight(…).answer`); none can be asked without it.
     """
 
     def __init__(
-        self, *, delay_s: float = 0.0, steps: int = 4, error: DanqingError | None = None, held: bool = False
+        self,
+        *,
+        delay_s: float = 0.0,
+        steps: int = 4,
+        error: DanqingError | None = None,
+        held: bool = False,
+        sight: Callable[[TaskCommand], TaskMessage] | None = None,
     ) -> None:
         self.delay_s = delay_s
         self.steps = steps
         self.error = error
+        self.sight = sight
         self.ran: list[RunCommand] = []
+        self.asked: list[TaskCommand] = []
         self._released = threading.Event()
         if not held:
             self._released.set()
         self._cancelled: set[str] = set()
         self._queue: queue.SimpleQueue[RunCommand | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._blobs: BlobStore | None = None
         self._closing = False
 
     def start(self, listener: PoolListener, data_dir: Path, *, eager: bool = False) -> None:  # noqa: ARG002
         """See `WorkerPool.start`."""
-        self._thread = threading.Thread(target=self._run, args=(listener, BlobStore(data_dir)), daemon=True)
+        self._blobs = BlobStore(data_dir)
+        self._thread = threading.Thread(target=self._run, args=(listener, self._blobs), daemon=True)
         self._thread.start()
 
     def run(self, command: RunCommand, *, solo: bool = False) -> None:  # noqa: ARG002
@@ -136,6 +157,25 @@ class FakePool(WorkerPool):
     def cancel(self, job_id: str) -> None:
         """See `WorkerPool.cancel`."""
         self._cancelled.add(job_id)
+
+    def ask(self, command: TaskCommand) -> Future[TaskMessage]:
+        """See `WorkerPool.ask`; answers at once."""
+        self.asked.append(command)
+        future: Future[TaskMessage] = Future()
+        if isinstance(command, UpscaleCommand) and self._blobs is not None:
+            if self.error is None:
+                future.set_result(upscale_fake(command, self._blobs))
+            else:
+                future.set_exception(self.error)
+            return future
+        if self.sight is None:
+            future.set_exception(MissingWeightsError("the fake workers have no mini-CLIP", next_step="give them one"))
+            return future
+        try:
+            future.set_result(self.sight(command))
+        except DanqingError as error:
+            future.set_exception(error)
+        return future
 
     def release(self) -> None:
         """Let held jobs run."""

@@ -6,14 +6,16 @@ The worker reads `Command`s from stdin and writes `Message`s to the file descrip
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
 from danqing.spec.base import Data, Sha256
 from danqing.spec.events import PreviewEvent, ProgressEvent
 from danqing.spec.plan import Plan
 from danqing.spec.record import Timings, Versions
+from danqing.spec.sight import Interrogation
+from danqing.spec.upscale import UpscalePlan
 
 
 class PictureWork(Data):
@@ -46,8 +48,54 @@ class ShutdownCommand(Data):
     type: Literal["shutdown"] = "shutdown"
 
 
-Command = Annotated[RunCommand | CancelCommand | ShutdownCommand, Field(discriminator="type")]
-COMMAND: TypeAdapter[RunCommand | CancelCommand | ShutdownCommand] = TypeAdapter(Command)
+class PictureSource(Data):
+    """A picture to look at: one in the blob store, or the bytes themselves (nothing of a mere question is kept)."""
+
+    sha256: Sha256 | None = None
+    data_base64: str | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.sha256 is None) == (self.data_base64 is None):
+            raise ValueError("give either sha256 or data_base64")
+        return self
+
+
+class InterrogateCommand(Data):
+    """Say in words what a picture shows."""
+
+    type: Literal["interrogate"] = "interrogate"
+    task_id: str
+    picture: PictureSource
+    tags: int = Field(default=12, ge=0, le=100)
+
+
+class EmbedCommand(Data):
+    """Give the mini-CLIP embeddings of texts and pictures."""
+
+    type: Literal["embed"] = "embed"
+    task_id: str
+    texts: tuple[str, ...] = ()
+    pictures: tuple[PictureSource, ...] = ()
+
+
+class UpscaleCommand(Data):
+    """Make a picture larger."""
+
+    type: Literal["upscale"] = "upscale"
+    task_id: str
+    plan: UpscalePlan
+    user: str = "local"
+
+
+TaskCommand = InterrogateCommand | EmbedCommand | UpscaleCommand
+Command = Annotated[
+    RunCommand | CancelCommand | ShutdownCommand | InterrogateCommand | EmbedCommand | UpscaleCommand,
+    Field(discriminator="type"),
+]
+COMMAND: TypeAdapter[
+    RunCommand | CancelCommand | ShutdownCommand | InterrogateCommand | EmbedCommand | UpscaleCommand
+] = TypeAdapter(Command)
 
 
 class ReadyMessage(Data):
@@ -96,6 +144,57 @@ class JobCancelledMessage(Data):
     job_id: str
 
 
+class InterrogatedMessage(Data):
+    """The answer to an InterrogateCommand."""
+
+    type: Literal["interrogated"] = "interrogated"
+    task_id: str
+    interrogation: Interrogation
+
+
+class EmbeddedMessage(Data):
+    """The answer to an EmbedCommand: unit vectors, as base64 of float32 `[n, dim]` (`store.vectors.from_text`).
+
+    Attributes:
+        model: Content hash of the mini-CLIP; vectors of different ones cannot be compared.
+        dim: Width of a vector.
+        scale: A picture and a text belong together with probability σ(scale · cosine + bias).
+        bias: As above.
+        texts: One row for each text.
+        pictures: One row for each picture; zeros for one that cannot be read.
+    """
+
+    type: Literal["embedded"] = "embedded"
+    task_id: str
+    model: Sha256
+    dim: int = Field(ge=1)
+    scale: float
+    bias: float
+    texts: str = ""
+    pictures: str = ""
+
+
+class TaskFailedMessage(Data):
+    """A question or an UpscaleCommand that failed (`DanqingError.as_dict`)."""
+
+    type: Literal["task_failed"] = "task_failed"
+    task_id: str
+    error: dict[str, Any]
+
+
+class UpscaledMessage(Data):
+    """The answer to an UpscaleCommand: the picture lies in the blob store."""
+
+    type: Literal["upscaled"] = "upscaled"
+    task_id: str
+    picture: Sha256
+    media_type: str
+    width_px: int
+    height_px: int
+    seconds: float = 0.0
+
+
+TaskMessage = InterrogatedMessage | EmbeddedMessage | UpscaledMessage | TaskFailedMessage
 Message = Annotated[
     ReadyMessage
     | ProgressEvent
@@ -103,7 +202,11 @@ Message = Annotated[
     | PictureMessage
     | JobDoneMessage
     | JobFailedMessage
-    | JobCancelledMessage,
+    | JobCancelledMessage
+    | InterrogatedMessage
+    | EmbeddedMessage
+    | UpscaledMessage
+    | TaskFailedMessage,
     Field(discriminator="type"),
 ]
 MESSAGE: TypeAdapter[
@@ -114,4 +217,8 @@ MESSAGE: TypeAdapter[
     | JobDoneMessage
     | JobFailedMessage
     | JobCancelledMessage
+    | InterrogatedMessage
+    | EmbeddedMessage
+    | UpscaledMessage
+    | TaskFailedMessage
 ] = TypeAdapter(Message)

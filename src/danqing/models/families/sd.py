@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +13,19 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from danqing.models.attention import PerturbedAttention, speed_up
-from danqing.models.packing import pack, packed_bytes
+from danqing.models.attention import PerturbedAttention
+from danqing.models.derived import load_unet
+from danqing.models.packing import packed_bytes
 from danqing.models.precision import Precision
+from danqing.models.prepare import prepare_denoiser
 from danqing.models.preview import LatentRgb
 from danqing.models.text import TextEncoder
 from danqing.sampling.prediction import Prediction, denoised_from, network_input
 from danqing.sampling.tables import SigmaTable
 from danqing.spec.model import ModelInfo
+
+Control = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]
+"""(network input, timesteps, context) → residuals for the skip connections and the middle."""
 
 
 @dataclass
@@ -59,7 +64,16 @@ class StableDiffusion:
         return self.text.encode(texts, emphasis=emphasis, clip_skip=clip_skip)
 
     @torch.inference_mode()
-    def denoise(self, x: Tensor, sigma: Tensor, context: Tensor, extra: Tensor | None, *, perturbed: bool) -> Tensor:
+    def denoise(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        context: Tensor,
+        extra: Tensor | None,
+        *,
+        perturbed: bool,
+        control: Control | None = None,
+    ) -> Tensor:
         """D(x, σ): the estimate of the clean latents.
 
         Args:
@@ -68,6 +82,8 @@ class StableDiffusion:
             context: [b, tokens, width].
             extra: Further input channels [b, c2, h, w] of an inpainting UNet.
             perturbed: Identity self-attention in the mid block (PAG).
+            control: What is added inside the UNet: a function of its input [b, c, h, w], timesteps [b] and context
+                that gives a residual for each skip connection and, last, for the middle.
 
         Returns:
             float32 [b, c, h, w].
@@ -82,8 +98,12 @@ class StableDiffusion:
             scaled = scaled.contiguous(memory_format=torch.channels_last)
         timesteps = torch.tensor([self.table.model_time(level) for level in sigma.tolist()], device=self.device)
         context = context.to(self.device, dtype)
+        added: dict[str, Any] = {}
+        if control is not None:
+            *down, mid = control(scaled, timesteps, context)
+            added = {"down_block_additional_residuals": tuple(down), "mid_block_additional_residual": mid}
         with self._perturbed() if perturbed else _nothing():
-            output = self.unet(scaled, timesteps, encoder_hidden_states=context, return_dict=False)[0]
+            output = self.unet(scaled, timesteps, encoder_hidden_states=context, return_dict=False, **added)[0]
         return denoised_from(prediction, x, output.to(x.device, torch.float32), sigma)
 
     @torch.inference_mode()
@@ -135,26 +155,6 @@ def _nothing() -> Iterator[None]:
     yield
 
 
-def prepare_unet(
-    unet: UNet2DConditionModel, precision: Precision, device: torch.device, *, fast_cpu: bool = True
-) -> UNet2DConditionModel:
-    """A UNet on its device, ready to be called: no gradients for its weights, fast memory layouts.
-
-    Args:
-        unet: In the precision's number format.
-        precision: Number formats.
-        device: Where it shall compute.
-        fast_cpu: On a CPU in bfloat16, pack convolutions and speed up attention; torch.compile cannot look inside.
-    """
-    unet = unet.to(device).eval().requires_grad_(False)
-    if precision.channels_last:
-        unet = unet.to(memory_format=torch.channels_last)
-    if fast_cpu and device.type == "cpu" and precision.denoiser is torch.bfloat16:
-        pack(unet)
-        speed_up(unet)
-    return unet
-
-
 def load(
     info: ModelInfo,
     precision: Precision,
@@ -170,11 +170,11 @@ def load(
         precision: Number formats.
         device: Where it shall compute.
         vae_path: A diffusers VAE folder to use instead of the checkpoint's own.
-        fast_cpu: As for `prepare_unet`.
+        fast_cpu: As for `prepare_denoiser`.
     """
-    folder = Path(info.path)
+    folder = Path(info.weights_path)
     options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
-    unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=precision.denoiser, **options)
+    unet = load_unet(info, precision.denoiser)
     vae = AutoencoderKL.from_pretrained(vae_path or folder / "vae", torch_dtype=precision.vae, **options)
     encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=precision.text, **options)
     return StableDiffusion(
@@ -182,7 +182,7 @@ def load(
         precision=precision,
         device=device,
         text=TextEncoder(folder / "tokenizer", encoder.to(device).eval().requires_grad_(False), device),
-        unet=prepare_unet(unet, precision, device, fast_cpu=fast_cpu),
+        unet=prepare_denoiser(unet, precision, device, fast_cpu=fast_cpu),
         vae=vae.to(device).eval().requires_grad_(False),
         table=SigmaTable.from_alphas_cumprod(DDPMScheduler.from_pretrained(folder / "scheduler").alphas_cumprod),
         preview=LatentRgb.of(info),

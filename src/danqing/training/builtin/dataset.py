@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from danqing.spec.errors import InvalidRequestError
+from danqing.spec.errors import InvalidRequestError, NotFoundError
 from danqing.training.builtin.config import DataConfig, SourceConfig
-from danqing.training.builtin.sources import fetch, read_folder, read_json
+from danqing.training.builtin.sources import fetch, read_chars, read_folder, read_json
 
 LOCALES = ("en", "zh", "zh-hant")
+Drawing = Callable[[int], NDArray[np.uint8]]
+"""Draws one picture at a size in pixels: RGBA uint8 `[size, size, 4]`."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +72,19 @@ def join_concepts(
     out: list[Concept] = []
     for row in tables["en"]:
         subgroup = subgroups.get(str(row.get("subgroup")), "")
-        if subgroup not in config.subgroups or any(p.search(row["label"]) for p in exclude):
+        if not subgroup or subgroup in config.exclude_subgroups:
+            continue
+        if config.subgroups and subgroup not in config.subgroups:
+            continue
+        if any(p.search(row["label"]) for p in exclude):
             continue
         words: dict[str, tuple[str, ...]] = {}
         for locale, rows in by_locale.items():
             found = rows.get(row["hexcode"])
             if found is not None:
-                words[locale] = tuple(dict.fromkeys([found["label"], *found.get("tags", [])]))
+                # some rows hold all their tags as one text
+                tags = [part.strip() for tag in found.get("tags", []) for part in re.split("[,，、]", tag)]
+                words[locale] = tuple(dict.fromkeys([found["label"], *(tag for tag in tags if tag)]))
         out.append(Concept(normal_hexcode(row["hexcode"]), subgroup, words))
     return out
 
@@ -95,36 +106,60 @@ def resize_rgba(data: bytes, size_px: int) -> NDArray[np.uint8]:
     return np.asarray(image.resize((size_px, size_px), Image.Resampling.LANCZOS).convert("RGBA"))
 
 
-def _iconify(source: SourceConfig, folder: Path, concepts: list[Concept], size_px: int) -> dict[str, NDArray[np.uint8]]:
-    tarball = fetch(source, folder)
-    icons, chars = read_json(tarball, "icons.json"), read_json(tarball, "chars.json")
-    names = {normal_hexcode(code): name for code, name in chars.items()}
-    out: dict[str, NDArray[np.uint8]] = {}
+def name_slug(text: str) -> str:
+    """A label as icon packages name files: `Woman’s Hat` is `woman-s-hat`; compared without hyphens."""
+    return re.sub(r"[^a-z0-9]+", "", text.lower().replace("’", "'"))
+
+
+def _iconify(
+    source: SourceConfig, folder: Path, concepts: list[Concept], names: dict[str, str]
+) -> Iterator[tuple[Concept, Drawing]]:
+    """The package's icons, joined by its own table of code points or by `names` (slug → code points)."""
+    icons, chars = read_json(fetch(source, folder), "icons.json"), read_chars(source, folder)
+    by_code = {names.get(name_slug(name), ""): name for name in icons["icons"]}
+    by_code |= {normal_hexcode(code): name for code, name in chars.items()}
     for concept in concepts:
-        icon = icons["icons"].get(names.get(concept.hexcode, ""))
-        if icon is not None:
-            default = icons.get("width", 16), icons.get("height", 16)
-            view = (
-                icon.get("left", 0),
-                icon.get("top", 0),
-                icon.get("width", default[0]),
-                icon.get("height", default[1]),
-            )
-            out[concept.hexcode] = render_svg(icon["body"], view, size_px)
-    return out
+        icon = icons["icons"].get(by_code.get(concept.hexcode, ""))
+        if icon is None:
+            continue
+        width, height = icon.get("width", icons.get("width", 16)), icon.get("height", icons.get("height", 16))
+        view = (icon.get("left", 0), icon.get("top", 0), width, height)
+        yield concept, partial(render_svg, icon["body"], view)
 
 
-def _bitmaps(source: SourceConfig, folder: Path, concepts: list[Concept], size_px: int) -> dict[str, NDArray[np.uint8]]:
+def _bitmaps(
+    source: SourceConfig, folder: Path, concepts: list[Concept], names: dict[str, str]
+) -> Iterator[tuple[Concept, Drawing]]:
+    del names
     files = read_folder(fetch(source, folder), "assets")
-    names = {normal_hexcode(name.rsplit(".", 1)[0]): data for name, data in files.items()}
-    return {c.hexcode: resize_rgba(names[c.hexcode], size_px) for c in concepts if c.hexcode in names}
+    by_code = {normal_hexcode(name.rsplit(".", 1)[0]): data for name, data in files.items()}
+    for concept in concepts:
+        if concept.hexcode in by_code:
+            yield concept, partial(resize_rgba, by_code[concept.hexcode])
 
 
-def build(config: DataConfig, folder: Path) -> Dataset:
-    """Fetches, joins and renders everything that the configuration names.
+def _named(
+    source: SourceConfig, folder: Path, concepts: list[Concept], names: dict[str, str]
+) -> Iterator[tuple[Concept, Drawing]]:
+    """Icons that are no emoji: the file's name is the English label, and there is no Chinese one."""
+    known = {c.hexcode for c in concepts}
+    icons = read_json(fetch(source, folder), "icons.json")
+    size = icons.get("width", 16), icons.get("height", 16)
+    for name, icon in icons["icons"].items():
+        if names.get(name_slug(name), "") in known:
+            continue
+        concept = Concept(f"name:{name}", "icon", {"en": (name.replace("-", " "),)})
+        yield concept, partial(render_svg, icon["body"], (0, 0, *size))
+
+
+KINDS = {"iconify": _iconify, "bitmap": _bitmaps, "named": _named}
+
+
+def read_labels(config: DataConfig, folder: Path) -> tuple[list[Concept], dict[str, str]]:
+    """The concepts that the configuration keeps, and slug → code points for packages without a table of their own.
 
     Raises:
-        InvalidRequestError: No labels package is configured, or nothing is left to draw.
+        InvalidRequestError: No labels package is configured.
     """
     labels = next((s for s in config.sources if s.kind == "labels"), None)
     if labels is None:
@@ -132,33 +167,63 @@ def build(config: DataConfig, folder: Path) -> Dataset:
     tarball = fetch(labels, folder)
     tables = {locale: read_json(tarball, f"{locale}/data.json") for locale in LOCALES}
     subgroups = read_json(tarball, "meta/groups.json")["subgroups"]
-    concepts = join_concepts(tables, subgroups, config)
-    pictures: list[Picture] = []
-    pixels: list[NDArray[np.uint8]] = []
+    names = {name_slug(row["label"]): normal_hexcode(row["hexcode"]) for row in tables["en"]}
     for source in config.sources:
-        if source.kind == "labels":
-            continue
-        draw = _iconify if source.kind == "iconify" else _bitmaps
-        drawn = draw(source, folder, concepts, config.size_px)
-        for concept in concepts:
-            if concept.hexcode in drawn:
-                pictures.append(Picture(len(pictures), source.style, concept))
-                pixels.append(drawn[concept.hexcode])
-    if not pictures:
+        if source.kind == "iconify":
+            for code, name in read_chars(source, folder).items():
+                names.setdefault(name_slug(name), normal_hexcode(code))
+    return join_concepts(tables, subgroups, config), names
+
+
+def list_drawings(config: DataConfig, folder: Path) -> list[tuple[Picture, Drawing]]:
+    """Every picture that the configuration names, with the function that draws it; nothing is drawn yet.
+
+    Raises:
+        InvalidRequestError: Nothing is left to draw.
+    """
+    concepts, names = read_labels(config, folder)
+    out: list[tuple[Picture, Drawing]] = []
+    for source in config.sources:
+        if source.kind != "labels":
+            for concept, draw in KINDS[source.kind](source, folder, concepts, names):
+                out.append((Picture(len(out), source.style, concept), draw))
+    if not out:
         raise InvalidRequestError("the configuration leaves no picture to learn from", field="data.subgroups")
-    return Dataset(tuple(pictures), np.stack(pixels))
+    return out
+
+
+def build(config: DataConfig, folder: Path) -> Dataset:
+    """Fetches, joins and renders everything that the configuration names, in memory, at `config.size_px`."""
+    drawings = list_drawings(config, folder)
+    return Dataset(tuple(p for p, _ in drawings), np.stack([draw(config.size_px) for _, draw in drawings]))
+
+
+def pictures_json(pictures: tuple[Picture, ...]) -> str:
+    """The pictures' labels as one JSON text."""
+    return json.dumps([dataclasses.asdict(p) for p in pictures], ensure_ascii=False)
 
 
 def save(dataset: Dataset, folder: Path) -> None:
-    """Writes `pictures.npy` and `pictures.json`."""
+    """Writes `pictures-<size>.npy` and `pictures.json`."""
     folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "pictures.npy", dataset.rgba)
-    rows = [dataclasses.asdict(p) for p in dataset.pictures]
-    (folder / "pictures.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+    np.save(folder / f"pictures-{dataset.rgba.shape[1]}.npy", dataset.rgba)
+    (folder / "pictures.json").write_text(pictures_json(dataset.pictures), encoding="utf-8")
 
 
-def load(folder: Path) -> Dataset:
-    """Reads what `save` wrote."""
+def load(folder: Path, size_px: int) -> Dataset:
+    """Reads what `save` or `danqing dataset builtin` wrote; the pixels stay on disk (memory-mapped).
+
+    Raises:
+        NotFoundError: The folder holds no pictures of this size.
+    """
+    file = folder / f"pictures-{size_px}.npy"
+    if not file.is_file() or not (folder / "pictures.json").is_file():
+        raise NotFoundError(
+            "no training pictures of this size",
+            field="data",
+            value=str(file),
+            next_step="make them with `danqing dataset builtin --out FOLDER`",
+        )
     rows = json.loads((folder / "pictures.json").read_text(encoding="utf-8"))
     pictures = tuple(
         Picture(
@@ -172,7 +237,27 @@ def load(folder: Path) -> Dataset:
         )
         for r in rows
     )
-    return Dataset(pictures, np.load(folder / "pictures.npy"))
+    return Dataset(pictures, np.load(file, mmap_mode="r"))
+
+
+def is_held_out(hexcode: str, share: float = 0.05) -> bool:
+    """Whether a concept, in all its styles, is kept from training: fixed by the hash of its code points."""
+    number = int.from_bytes(hashlib.sha256(f"danqing-held-out:{hexcode}".encode()).digest()[:8], "big")
+    return number / 2**64 < share
+
+
+def split(dataset: Dataset, *, held_out: bool, styles: tuple[str, ...] = (), labels: tuple[str, ...] = ()) -> Dataset:
+    """One side of the split, of these styles and English labels (all when none are given); rows are numbered anew."""
+    wanted = set(labels)
+    keep = [
+        p
+        for p in dataset.pictures
+        if is_held_out(p.concept.hexcode) == held_out
+        and (not styles or p.style in styles)
+        and (not wanted or p.concept.words["en"][0] in wanted)
+    ]
+    rows = [p.row for p in keep]
+    return Dataset(tuple(dataclasses.replace(p, row=i) for i, p in enumerate(keep)), dataset.rgba[rows])
 
 
 def composite(rgba: NDArray[np.uint8], color: tuple[int, int, int]) -> NDArray[np.float32]:

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
+from safetensors.torch import save_file
 
+from danqing.training.builtin.clip import MiniClip
 from danqing.training.builtin.config import TrainConfig
-from danqing.training.builtin.dataset import Dataset, composite
-from danqing.training.builtin.latents import WHITE, encode
+from danqing.training.builtin.latents import encode
 from danqing.training.builtin.loop import Run
+from danqing.training.builtin.pool import Pool, to_tensor_scale
 from danqing.training.builtin.tokenizer import save_tokenizer
 from danqing.training.builtin.unet import Models
 
@@ -36,6 +38,21 @@ MODEL_INDEX: dict[str, Any] = {
 }
 
 
+# transformers' CLIPImageProcessor, written out: saving one of its objects needs torchvision.
+PREPROCESSOR: dict[str, Any] = {
+    "image_processor_type": "CLIPImageProcessor",
+    "do_convert_rgb": True,
+    "do_resize": True,
+    "resample": 3,
+    "do_center_crop": True,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+}
+
+
 @dataclass(frozen=True)
 class PreviewMap:
     """Latent → RGB in [0, 1] at latent size: `factors` `[c][3]`, `bias` `[3]`."""
@@ -44,10 +61,11 @@ class PreviewMap:
     bias: list[float]
 
 
-def fit_preview(vae: AutoencoderKL, dataset: Dataset, precision: str) -> PreviewMap:
-    """Least squares from latents to the pictures reduced eightfold, over up to 256 pictures."""
-    rows = np.linspace(0, len(dataset.rgba) - 1, min(len(dataset.rgba), 256)).astype(int)
-    pictures = composite(dataset.rgba[rows], WHITE)
+def fit_preview(vae: AutoencoderKL, pool: Pool, precision: str) -> PreviewMap:
+    """Least squares from latents to the pictures reduced eightfold, over up to 256 painted scenes."""
+    rows = np.linspace(0, len(pool.rgb) - 1, min(len(pool.rgb), 256)).astype(int)
+    variants = np.arange(len(rows)) % pool.rgb.shape[1]
+    pictures = to_tensor_scale(np.stack([pool.rgb[r, v] for r, v in zip(rows, variants, strict=True)]))
     latents = encode(vae, pictures, next(vae.parameters()).device, precision)
     n, c, h, w = latents.shape
     small = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(pictures), (h, w)) * 0.5 + 0.5
@@ -83,16 +101,16 @@ def _widen(path: Path) -> None:
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def describe(config: TrainConfig, dataset: Dataset, run: Run, preview: PreviewMap) -> dict[str, Any]:
+def describe(config: TrainConfig, pool: Pool, run: Run, preview: PreviewMap) -> dict[str, Any]:
     """`danqing.json`: what the studio needs to know about the model."""
     return {
         "name": "danqing-mini",
         "family": "sd1",
         "native_size_px": config.data.size_px,
-        "styles": sorted({p.style for p in dataset.pictures}),
+        "styles": sorted({p.style for p in pool.pictures}),
         "locales": ["en", "zh-Hans", "zh-Hant"],
-        "concepts": len({p.concept.hexcode for p in dataset.pictures}),
-        "pictures": len(dataset.pictures),
+        "concepts": len({p.concept.hexcode for p in pool.pictures}),
+        "pictures": len(pool.pictures),
         "prediction_type": "v_prediction",
         "config": config.name,
         "config_sha256": config.digest(),
@@ -102,6 +120,33 @@ def describe(config: TrainConfig, dataset: Dataset, run: Run, preview: PreviewMa
         "latent_rgb_factors": preview.factors,
         "latent_rgb_bias": preview.bias,
     }
+
+
+def export_clip(clip: MiniClip, vocabulary: str, config: TrainConfig, target: Path) -> None:
+    """Writes mini-CLIP: the vision tower in transformers' layout, the text projection, the words it may answer with.
+
+    Its text tower is the model's own text encoder.
+    """
+    size_px = config.data.size_px
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _save_half(clip.vision, folder / "image_encoder")
+        _widen(folder / "image_encoder" / "config.json")
+        processor = PREPROCESSOR | {
+            "size": {"shortest_edge": size_px},
+            "crop_size": {"height": size_px, "width": size_px},
+        }
+        (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n", encoding="utf-8")
+        tensors = {
+            "text_projection.weight": clip.text_projection.weight.detach().half().contiguous(),
+            "logit_scale": clip.logit_scale.detach().float(),
+            "logit_bias": clip.logit_bias.detach().float(),
+        }
+        save_file(tensors, folder / "text_projection.safetensors")
+        (folder / "vocabulary.json").write_text(vocabulary, encoding="utf-8")
+        about = {"name": "danqing-mini-clip", "kind": "clip", "config": config.name, "config_sha256": config.digest()}
+        (folder / "danqing.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        publish(folder, target)
 
 
 def publish(source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""What both optimiser runs share: learning-rate schedule, moving average, checkpoints, per-step randomness.
+"""What all optimiser runs share: learning-rate schedule, moving average, checkpoints, per-step randomness.
 
 Every step draws its randomness from a generator seeded by (seed, stage, step), so a resumed run needs nothing but the
 step number to go on exactly as an uninterrupted one would.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,20 @@ from torch import nn
 from danqing.spec.errors import BadFileError
 from danqing.training.builtin.config import StageConfig
 
-STAGE_SALT = {"vae": 1, "unet": 2, "captions": 3, "cache": 4, "eval": 5}
+STAGE_SALT = {
+    "vae": 1,
+    "unet": 2,
+    "captions": 3,
+    "cache": 4,
+    "eval": 5,
+    "upscaler": 6,
+    "scenes": 7,
+    "clip": 8,
+    "control": 9,
+    "adapter": 10,
+    "distill": 11,
+    "inpaint": 12,
+}
 
 
 def step_seed(seed: int, stage: str, step: int) -> int:
@@ -196,3 +209,76 @@ class Log:
         with self.path.open("a", encoding="utf-8") as handle:
             handle.write(line + "\n")
         print(line, flush=True)  # noqa: T201
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What a stage does: its steps, and what it tells the log.
+
+    Attributes:
+        step: Gets the step's number and returns the loss of one batch, not yet differentiated.
+        checked: Measures something with the averaged weights at every checkpoint and at the end.
+        parts: What a line of the log says beside the loss, of the newest step.
+        stop_after: The run pauses at this step number, as if it were interrupted.
+    """
+
+    step: Callable[[int], torch.Tensor]
+    checked: Callable[[], dict[str, float]] | None = None
+    parts: Callable[[], dict[str, float]] | None = None
+    stop_after: int | None = None
+
+
+def optimize(run: Run, stage: StageConfig, loss: torch.Tensor) -> None:
+    """One optimiser step down the loss's gradient, clipped; the average follows."""
+    run.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(run.ema.params, stage.grad_clip)
+    run.optimizer.step()
+    run.ema.update(run.progress.step)
+
+
+def train_steps(run: Run, stage: StageConfig, steps: Steps, deadline: float | None = None) -> None:
+    """Goes on until the budget is spent; logs, saves, and leaves the averaged weights in the modules.
+
+    Args:
+        run: The stage's modules, optimiser, average and progress.
+        stage: Its batch, learning rate and budget.
+        steps: What a step is.
+        deadline: Unix time in seconds at which the run ends at the latest.
+    """
+    log, budget = Log(run.folder, run.stage), Budget(stage, deadline)
+    mean: float | None = None
+    tick = saved = time.time()
+    while (factor := budget.factor(run.progress.step, run.progress.samples)) > 0:
+        if steps.stop_after is not None and run.progress.step >= steps.stop_after:
+            break
+        set_lr(run.optimizer, stage.lr * factor)
+        loss = steps.step(run.progress.step)
+        optimize(run, stage, loss)
+        mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
+        now = time.time()
+        run.progress.step += 1
+        run.progress.samples += stage.batch
+        run.progress.seconds += now - tick
+        tick = now
+        if run.progress.step % 25 == 0:
+            rate = run.progress.samples / run.progress.seconds
+            log.write(
+                step=run.progress.step,
+                samples=run.progress.samples,
+                loss=round(mean, 5),
+                **(steps.parts() if steps.parts is not None else {}),
+                lr=run.optimizer.param_groups[0]["lr"],
+                per_s=round(rate, 2),
+            )
+        if now - saved > 60 * stage.checkpoint_minutes:
+            run.save()
+            if steps.checked is not None:
+                with run.ema.applied():
+                    log.write(step=run.progress.step, **steps.checked())
+            saved = tick = time.time()
+    run.save()
+    for p, s in zip(run.ema.params, run.ema.shadow, strict=True):
+        p.data.copy_(s)
+    measured = steps.checked() if steps.checked is not None else {}
+    log.write(step=run.progress.step, samples=run.progress.samples, done=True, **measured)

@@ -101,3 +101,12 @@ def read_folder(tarball: Path, folder: str) -> dict[str, bytes]:
                 if handle is not None:
                     out[info.name.removeprefix(prefix)] = handle.read()
     return out
+
+
+def read_chars(source: SourceConfig, folder: Path) -> dict[str, str]:
+    """An iconify package's table code points → icon name; empty where it has none."""
+    tarball = fetch(source, folder)
+    try:
+        return read_json(tarball, "chars.json")
+    except BadFileError:
+        return {}

@@ -6,14 +6,15 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from danqing.training.builtin.captions import CaptionContext, draw_caption
-from danqing.training.builtin.config import CaptionConfig
-from danqing.training.builtin.dataset import Picture
+from danqing.training.builtin.captions import draw_caption
+from danqing.training.builtin.config import TrainConfig
+from danqing.training.builtin.dataset import Dataset
 from danqing.training.builtin.loop import step_rng
-from danqing.training.builtin.vae import COLORS
+from danqing.training.builtin.scenes import draw_scene
 
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 MAX_LENGTH = 77
@@ -21,15 +22,14 @@ MAX_LENGTH = 77
 WORDS = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 
 
-def caption_corpus(pictures: Iterable[Picture], config: CaptionConfig, seed: int, each: int = 24) -> list[str]:
-    """`each` captions of every picture, a sixth of them with a background colour."""
-    colors = list(COLORS)
+def caption_corpus(dataset: Dataset, config: TrainConfig, each: int = 8) -> list[str]:
+    """`each` captions of every picture, of scenes drawn for this purpose."""
     out: list[str] = []
-    for picture in pictures:
-        rng = step_rng(seed, "captions", picture.row)
-        for i in range(each):
-            background = colors[int(rng.integers(len(colors)))] if i % 6 == 0 else None
-            out.append(draw_caption(picture, config, CaptionContext(background), rng))
+    for picture in dataset.pictures:
+        rng = step_rng(config.seed, "captions", picture.row)
+        rgba = np.asarray(dataset.rgba[picture.row])
+        for scene in (draw_scene(picture, rgba, config.scenes, rng) for _ in range(each // 4)):
+            out += [draw_caption(picture, config.captions, scene, rng) for _ in range(4)]
     return out
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,30 +14,15 @@ from danqing.training.builtin.config import TrainConfig, VaeConfig
 from danqing.training.builtin.dataset import Dataset, composite
 from danqing.training.builtin.groupnorm import use_fast_group_norm
 from danqing.training.builtin.loop import (
-    Budget,
     Ema,
-    Log,
     Run,
+    Steps,
     make_optimizer,
-    set_lr,
     stage_digest,
     step_rng,
     step_torch,
+    train_steps,
 )
-
-# Names of background colours in English, Simplified and Traditional Chinese, and their RGB.
-COLORS: dict[str, tuple[str, str, tuple[int, int, int]]] = {
-    "red": ("红色", "紅色", (226, 68, 62)),
-    "orange": ("橙色", "橙色", (247, 148, 42)),
-    "yellow": ("黄色", "黃色", (252, 213, 63)),
-    "green": ("绿色", "綠色", (82, 178, 92)),
-    "blue": ("蓝色", "藍色", (58, 126, 214)),
-    "purple": ("紫色", "紫色", (134, 86, 196)),
-    "pink": ("粉色", "粉色", (250, 170, 200)),
-    "brown": ("棕色", "棕色", (140, 92, 62)),
-    "gray": ("灰色", "灰色", (150, 150, 150)),
-    "black": ("黑色", "黑色", (24, 24, 24)),
-}
 
 
 def build_vae(config: VaeConfig) -> AutoencoderKL:
@@ -69,7 +53,7 @@ def crop_batch(dataset: Dataset, rng: np.random.Generator, batch: int, crop_px: 
         patch: NDArray[np.uint8] = dataset.rgba[row, top : top + crop_px, left : left + crop_px]
         if rng.random() < 0.5:
             patch = patch[:, ::-1]
-        red, green, blue = (255, 255, 255) if rng.random() < 0.6 else tuple(int(v) for v in rng.integers(0, 256, 3))
+        red, green, blue = (255, 255, 255) if rng.random() < 0.5 else tuple(int(v) for v in rng.integers(0, 256, 3))
         out[i] = composite(patch[None], (red, green, blue))[0]
     return torch.from_numpy(out)
 
@@ -93,7 +77,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 @torch.no_grad()
-def psnr_db(vae: AutoencoderKL, dataset: Dataset, device: torch.device, count: int = 48) -> float:
+def psnr_db(vae: AutoencoderKL, dataset: Dataset, device: torch.device, count: int = 64) -> float:
     """Mean PSNR over whole pictures on white (peak 2 on the [-1, 1] scale), in float32."""
     rows = np.linspace(0, len(dataset.rgba) - 1, min(count, len(dataset.rgba))).astype(int)
     values: list[float] = []
@@ -124,51 +108,46 @@ def vae_run(config: TrainConfig, folder: Path, device: torch.device) -> tuple[Au
     return vae, run
 
 
+def vae_losses(
+    vae: AutoencoderKL, dataset: Dataset, config: TrainConfig, step: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Reconstruction loss and Kullback-Leibler divergence of one batch of crops; two scalars."""
+    device = next(vae.parameters()).device
+    target = crop_batch(dataset, step_rng(config.seed, "vae", step), config.vae.stage.batch, config.vae.crop_px)
+    target = target.to(device, memory_format=torch.channels_last)
+    with autocast(device, config.precision):
+        posterior = vae.encode(target).latent_dist
+        mean, logvar = posterior.mean.float(), posterior.logvar.float()
+        noise = torch.randn(mean.shape, generator=step_torch(config.seed, "vae", step)).to(device)
+        output = vae.decode(mean + torch.exp(0.5 * logvar) * noise).sample.float()
+    kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
+    return reconstruction_loss(output, target, config.vae), kl
+
+
 def train_vae(
-    config: TrainConfig, dataset: Dataset, folder: Path, device: torch.device, deadline: float | None = None
+    config: TrainConfig,
+    data: tuple[Dataset, Dataset],
+    folder: Path,
+    device: torch.device,
+    deadline: float | None = None,
 ) -> AutoencoderKL:
-    """Trains (or goes on training) the autoencoder and returns it with averaged weights."""
+    """Trains (or goes on training) on the first of `data`, measures on the second; returns averaged weights.
+
+    A selection so small that nothing of it is held out is measured on what it was trained with.
+    """
+    dataset, held_out = data
+    measured = held_out if held_out.pictures else dataset
     vae, run = vae_run(config, folder, device)
-    stage, log, budget = config.vae.stage, Log(folder, "vae"), Budget(config.vae.stage, deadline)
-    tick = saved = time.time()
-    while (factor := budget.factor(run.progress.step, run.progress.samples)) > 0:
-        step = run.progress.step
-        target = crop_batch(dataset, step_rng(config.seed, "vae", step), stage.batch, config.vae.crop_px)
-        target = target.to(device, memory_format=torch.channels_last)
-        set_lr(run.optimizer, stage.lr * factor)
-        with autocast(device, config.precision):
-            posterior = vae.encode(target).latent_dist
-            mean, logvar = posterior.mean.float(), posterior.logvar.float()
-            noise = torch.randn(mean.shape, generator=step_torch(config.seed, "vae", step)).to(device)
-            output = vae.decode(mean + torch.exp(0.5 * logvar) * noise).sample.float()
-        rec = reconstruction_loss(output, target, config.vae)
-        kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
-        run.optimizer.zero_grad(set_to_none=True)
-        (rec + config.vae.kl_weight * kl).backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), stage.grad_clip)
-        run.optimizer.step()
-        run.ema.update(step)
-        now = time.time()
-        run.progress.step, run.progress.samples = step + 1, run.progress.samples + stage.batch
-        run.progress.seconds += now - tick
-        tick = now
-        if run.progress.step % 100 == 0:
-            rate = run.progress.samples / run.progress.seconds
-            log.write(
-                step=run.progress.step,
-                samples=run.progress.samples,
-                rec=round(rec.item(), 5),
-                kl=round(kl.item(), 3),
-                lr=run.optimizer.param_groups[0]["lr"],
-                per_s=round(rate, 2),
-            )
-        if now - saved > 60 * stage.checkpoint_minutes:
-            run.save()
-            with run.ema.applied():
-                log.write(step=run.progress.step, psnr_db=round(psnr_db(vae, dataset, device), 3))
-            saved = tick = time.time()
-    run.save()
-    for p, s in zip(run.ema.params, run.ema.shadow, strict=True):
-        p.data.copy_(s)
-    log.write(step=run.progress.step, psnr_db=round(psnr_db(vae, dataset, device), 3), done=True)
+    newest: dict[str, torch.Tensor] = {}
+
+    def step(number: int) -> torch.Tensor:
+        newest["rec"], newest["kl"] = vae_losses(vae, dataset, config, number)
+        return newest["rec"] + config.vae.kl_weight * newest["kl"]
+
+    steps = Steps(
+        step,
+        checked=lambda: {"psnr_db": round(psnr_db(vae, measured, device), 3)},
+        parts=lambda: {name: round(value.item(), 5) for name, value in newest.items()},
+    )
+    train_steps(run, config.vae.stage, steps, deadline)
     return vae.eval().requires_grad_(False)

@@ -1,7 +1,7 @@
 """The stage: canvas, live progress, results, history and details, in one `gr.HTML` of ours.
 
 Its JavaScript lives in `components/canvas/*.js`. It owns its `value`: `image` (`{"ref", "width_px", "height_px"}` or
-None), `mask` (a PNG data URI or None), `kept` (see `web.form`) and `language`. Python speaks to it by the prop
+None), `mask` (a PNG data URI or None), `controls` (ControlUnits as JSON), `kept` (see `web.form`) and `language`. Python speaks to it by the prop
 `command` (`say_to_stage`); it speaks to Python by the events `refill`, `picture` and `change`.
 """
 
@@ -12,25 +12,32 @@ from typing import Any
 
 import gradio as gr
 
+from danqing.web.fields import SECTIONS
+
 _NUMBERS = itertools.count(1)
 _ON_LOAD = """
 const names = ['refill', 'picture', 'change'];
 import(new URL('web/canvas/main.js', document.baseURI).href)
   .then((module) => module.mount({ element, trigger, props, watch, names }));
 """
-EMPTY: dict[str, Any] = {"image": None, "mask": None, "kept": {}, "language": "en"}
+EMPTY: dict[str, Any] = {"image": None, "mask": None, "controls": [], "kept": {}, "language": "en"}
 
 
 def stage() -> gr.HTML:
     """The canvas and everything around it."""
     return gr.HTML(
         EMPTY,
-        html_template='<div class="dq-stage-root"></div>',
+        html_template=f'<div class="dq-stage-root" data-sections="{" ".join(SECTIONS)}"></div>',
         js_on_load=_ON_LOAD,
         apply_default_css=False,
         elem_id="dq-stage",
         command={},
     )
+
+
+def place(name: str) -> gr.HTML:
+    """An empty place in the form that the stage's JavaScript fills, with this id."""
+    return gr.HTML(html_template="<div></div>", apply_default_css=False, elem_id=name)
 
 
 def say_to_stage(kind: str, **values: Any) -> dict[str, Any]:

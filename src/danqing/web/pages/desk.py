@@ -86,6 +86,10 @@ class Desk:
         note = say(language, "o.model.builtin")
         return [(f"{m.name} ({note})" if m.builtin else m.name, m.name) for m in self.studio.models()]
 
+    def upscaler_choices(self, control: Control, language: str) -> list[tuple[str, str]]:
+        """(shown, value) of the ways a second pass enlarges, then of every upscaler file."""
+        return control.choices(language) + [(file.name, file.name) for file in self.studio.upscalers()]
+
     def style_choices(self, model: str | None, language: str) -> list[tuple[str, str]]:
         """(shown, value) of the model's style words and of the styles in styles.csv."""
         known = words(language)
@@ -110,6 +114,7 @@ class Desk:
         held["prompt"], held["styles"] = _with_styles(held.get("prompt") or "", held.get("styles") or [])
         held["negative_prompt"] = held.get("negative_prompt") or ""
         held["image"] = (stage.get("image") or {}).get("ref", "")
+        held["controls"] = tuple(stage.get("controls") or ())
         held["mask"] = self._mask(stage.get("mask")) if held.get("mode") == "inpaint" else ""
         return Form(**{name: held[name] for name in NAMES if name in held}, kept=stage.get("kept") or {})
 
@@ -137,8 +142,18 @@ class Desk:
         schedule = label(find_schedule, form.schedule)
         shown["schedule"] = "" if schedule == "Automatic" else schedule
         shown["hires_scale"] = 2.0 if form.hires_scale is None else form.hires_scale
-        shown["hires_upscaler"] = _key(form.hires_upscaler)
+        shown["hires_upscaler"] = self._upscaler(form.hires_upscaler)
         return shown
+
+    def _upscaler(self, name: str) -> str:
+        """The value that the list has for any spelling of an upscaler."""
+        try:
+            return find_upscaler(name).key
+        except InvalidRequestError:
+            wanted = name.strip().lower()
+            files = self.studio.upscalers()
+            known = (f.name for f in files if wanted in {f.name.lower(), *(alias.lower() for alias in f.aliases)})
+            return next(known, name)
 
     def updates(self, changed: dict[str, Any], language: str = "en", model: str | None = None) -> list[Any]:
         """One update for each input: those in `changed` get their value, the rest stays."""
@@ -191,13 +206,6 @@ def _with_styles(prompt: str, chips: list[str]) -> tuple[str, tuple[str, ...]]:
     added = [word for word in wanted if word.casefold() not in present]
     joined = ", ".join(part for part in (prompt.rstrip(" ,"), *added) if part) if added else prompt
     return joined, tuple(chip.removeprefix(STYLE) for chip in chips if chip.startswith(STYLE))
-
-
-def _key(name: str) -> str:
-    try:
-        return find_upscaler(name).key
-    except InvalidRequestError:
-        return name
 
 
 def no_settings(language: str) -> dict[str, Any]:

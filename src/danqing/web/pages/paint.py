@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from danqing.web.components.header import header
-from danqing.web.components.stage import stage
+from danqing.web.components.stage import place, stage
 from danqing.web.fields import RATIOS, SECTIONS, Control
 from danqing.web.i18n import say
 from danqing.web.pages.desk import Desk, Say, Words
@@ -102,7 +102,9 @@ def _actions(desk: Desk) -> None:
 
 
 def _section(desk: Desk, name: str, controls: tuple[Control, ...]) -> None:
-    fold = gr.Accordion(say(_FIRST, f"sec.{name}"), open=False, elem_id=f"sec-{name}", elem_classes=["dq-section"])
+    # Open here, folded by `foldSections` in the browser: Gradio builds what is in a closed fold only when it is opened
+    # and, one frame later, writes the first values over what has been typed since.
+    fold = gr.Accordion(say(_FIRST, f"sec.{name}"), open=True, elem_id=f"sec-{name}", elem_classes=["dq-section"])
     desk.translate(fold, _label_only(f"sec.{name}"))
     with fold:
         if name == "composition":
@@ -120,6 +122,8 @@ def _section(desk: Desk, name: str, controls: tuple[Control, ...]) -> None:
             _add(desk, control)
             if control.name == "seed":
                 _seed_buttons(desk)
+        if name == "composition":
+            place("dq-controls")
 
 
 def _start(desk: Desk) -> None:
@@ -181,6 +185,9 @@ def _add(desk: Desk, control: Control) -> None:
         desk.add(control.name, gr.Textbox(lines=lines, max_lines=max(lines, 4), **common), words)
     elif control.name == "model":
         choices = desk.model_choices(_FIRST)
+        desk.add(control.name, gr.Dropdown(choices=choices, allow_custom_value=True, **common), words)
+    elif control.name == "hires_upscaler":
+        choices = desk.upscaler_choices(control, _FIRST)
         desk.add(control.name, gr.Dropdown(choices=choices, allow_custom_value=True, **common), words)
     else:
         desk.add(control.name, gr.Dropdown(choices=control.choices(_FIRST), **common), words)

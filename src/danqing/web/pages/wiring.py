@@ -12,13 +12,14 @@ from danqing.spec.registry.schedules import find_schedule
 from danqing.spec.request import OutpaintRequest
 from danqing.web.components.stage import say_to_stage
 from danqing.web.errors import explain
-from danqing.web.fields import INITS, RATIOS, fit_size, size_of_ratio
+from danqing.web.fields import CONTROLS, INITS, RATIOS, fit_size, size_of_ratio
 from danqing.web.form import from_request, to_request
 from danqing.web.i18n import LANGUAGES, say
 from danqing.web.pages.desk import Desk, Say, no_settings
 
 _TOGGLES = ("soft", "only_masked", "hires")
 _STRENGTH = {"outpaint": OutpaintRequest.model_fields["strength"].default}
+_QUIET: dict[str, Any] = {"api_visibility": "private", "queue": False}
 _PRIVATE: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 
 
@@ -42,6 +43,9 @@ def wire(desk: Desk) -> None:
     inputs["model"].input(_model(desk), [inputs["model"], desk.ratio, stage], fitted, **raw)
     for name in ("sampler", "schedule"):
         inputs[name].change(_hint(name), [inputs[name], stage], [inputs[name]], **raw)
+    desk.inputs["model"].change(
+        None, [desk.inputs["model"]], None, js="(model) => { window.danqing.model(model); }", **_QUIET
+    )
     _wire_browser(desk)
 
 
@@ -52,7 +56,7 @@ def _language(stage: dict[str, Any] | None) -> str:
 
 def _wire_browser(desk: Desk) -> None:
     """Listeners that need no server: the browser does them at once."""
-    quiet: dict[str, Any] = {"api_visibility": "private", "queue": False}
+    quiet = _QUIET
     desk.inputs["mode"].change(None, [desk.inputs["mode"]], None, js="(mode) => window.danqing.mode(mode)", **quiet)
     sides = [desk.inputs["width_px"], desk.inputs["height_px"]]
     for side in sides:
@@ -95,6 +99,8 @@ def _speak(desk: Desk) -> Any:
             update = words(t)
             if component is desk.inputs["model"]:
                 update["choices"] = desk.model_choices(language)
+            elif component is desk.inputs["hires_upscaler"]:
+                update["choices"] = desk.upscaler_choices(CONTROLS["hires_upscaler"], language)
             elif component is desk.inputs["styles"]:
                 update["choices"] = desk.style_choices(model, language)
             updates.append(gr.update(**update))
@@ -173,7 +179,8 @@ def _refill(desk: Desk) -> Any:
         if to == "hires":
             shown["hires"] = True
         picture, mask = _pictures_of(desk, form.image), form.mask or None
-        command = say_to_stage("form", image=picture, mask=mask, keep=dict(form.kept), mode=form.mode)
+        more = {"keep": dict(form.kept), "controls": list(form.controls)}
+        command = say_to_stage("form", image=picture, mask=mask, mode=form.mode, **more)
         return [command, *desk.updates(shown, language, form.model)]
 
     return refill

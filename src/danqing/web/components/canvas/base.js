@@ -27,6 +27,17 @@ export async function setLanguage(tag) {
   for (const listener of listeners) listener(tag);
 }
 
+export const show = () => document.documentElement.classList.add('dq-ready');
+
+const unsettled = new Set(['words', 'folds']);
+/** One part of the page's start is done; with the last one the page shows itself and takes the class dq-settled. */
+export function settle(part) {
+  unsettled.delete(part);
+  if (unsettled.size) return;
+  show();
+  document.documentElement.classList.add('dq-settled');
+}
+
 export function onLanguage(listener) {
   listeners.add(listener);
 }

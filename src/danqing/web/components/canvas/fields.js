@@ -13,7 +13,7 @@ export function clearErrors() {
 
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 
-/** Unfold a section; Gradio builds what is in it only now. */
+/** Unfold a section; gives the wrapper of one of its controls. */
 export async function unfold(section, name) {
   const head = document.querySelector(`#sec-${section} > button.label-wrap`);
   if (head && !head.classList.contains('open')) head.click();
@@ -45,14 +45,36 @@ export async function showError(error) {
   return true;
 }
 
-/** Gradio's folds do not say whether they are open; say it for them. */
-export function describeFolds() {
-  for (const head of document.querySelectorAll('.dq-section > button.label-wrap')) {
-    const tell = () => head.setAttribute('aria-expanded', String(head.classList.contains('open')));
-    new MutationObserver(tell).observe(head, { attributes: true, attributeFilter: ['class'] });
-    tell();
-  }
+/** Resolves with the first element of a selector, now or when it comes. */
+function arrival(selector) {
+  return new Promise((done) => {
+    const look = () => {
+      const found = document.querySelector(selector);
+      if (found) done(found);
+      return Boolean(found);
+    };
+    if (look()) return;
+    const watch = new MutationObserver(() => look() && watch.disconnect());
+    watch.observe(document.body, { subtree: true, childList: true });
+  });
 }
+
+/** Fold a section, and say from now on whether it is open (Gradio's folds do not); resolves when it is folded. */
+async function fold(section) {
+  const head = await arrival(`#sec-${section} > button.label-wrap`);
+  await new Promise((done) => {
+    const tell = () => {
+      const open = head.classList.contains('open');
+      head.setAttribute('aria-expanded', String(open));
+      if (!open) done();
+    };
+    new MutationObserver(tell).observe(head, { attributes: true, attributeFilter: ['class'] });
+    if (head.classList.contains('open')) head.click();
+    else tell();
+  });
+}
+
+export const foldSections = (sections) => Promise.all(sections.map(fold));
 
 const PREFIX = /^(number input|range slider) for /;
 

@@ -1,5 +1,5 @@
 // The header: queue length, language, light and dark.
-import { ICONS, onLanguage, setLanguage, t, url } from './base.js';
+import { ICONS, onLanguage, setLanguage, settle, show, t, url } from './base.js';
 
 const STORED = { language: 'danqing.language', theme: 'danqing.theme' };
 
@@ -43,13 +43,12 @@ export function mount({ element, trigger }) {
     else if (waiting < 0) queue.textContent = t('header.offline');
     else queue.textContent = waiting ? t('header.queue', { count: waiting }) : t('header.queue.idle');
   };
-  const ready = () => document.documentElement.classList.add('dq-ready');
   const speak = async (tag, first = false) => {
     select.value = tag;
     await setLanguage(tag);
-    if (tag === 'en' && first) ready();
+    if (tag === 'en' && first) settle('words');
     else trigger('language', { tag });
-    setTimeout(ready, first ? 4000 : 0);
+    if (first) setTimeout(show, 4000); // a form in English is better than none
   };
   onLanguage(() => {
     select.setAttribute('aria-label', t('header.language'));

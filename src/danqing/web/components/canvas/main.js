@@ -1,9 +1,9 @@
 // The stage: puts canvas, progress, history, details and dropping together, and speaks with Python.
-import { ask, el, language, onLanguage, relabel, t, toast, type, url } from './base.js';
+import { ask, el, language, onLanguage, relabel, settle, t, toast, type, url } from './base.js';
 import { Board } from './board.js';
 import { Details } from './details.js';
 import { Drop } from './drop.js';
-import { clearErrors, describeFolds, showError, tidyForm, unfold } from './fields.js';
+import { clearErrors, foldSections, showError, tidyForm, unfold } from './fields.js';
 import { History } from './history.js';
 import { Watch } from './job.js';
 
@@ -154,6 +154,7 @@ class Stage {
     this.failure = null;
     const prompt = document.querySelector('#f-prompt textarea')?.value ?? '';
     this.tiles = Array.from({ length: count }, () => ({ address: null, id: null, alt: prompt }));
+    document.body.dataset.job = id;
     this.watch.start(id, count);
     this.show('result');
     if (matchMedia('(max-width: 760px)').matches) this.board.board.scrollIntoView({ behavior: 'smooth', block: 'center' });
@@ -290,7 +291,7 @@ class Stage {
       if (command.mode === 'txt2img' && this.hasResult) this.show('result');
       if (command.mode === 'inpaint') toast(t('s.mask.hint'));
       else toast(t('s.sent'));
-    } else if (command.kind === 'language') document.documentElement.classList.add('dq-ready');
+    } else if (command.kind === 'language') setTimeout(settle, 0, 'words'); // the labels came with it
   }
 }
 
@@ -305,7 +306,7 @@ function nearestRatio(width, height) {
 export function mount({ element, trigger, props, watch }) {
   const stage = new Stage({ element, trigger, props });
   document.body.dataset.mode = 'txt2img';
-  describeFolds();
+  foldSections(element.querySelector('.dq-stage-root').dataset.sections.split(' ')).then(() => settle('folds'));
   tidyForm();
   window.danqing = {
     stage,
@@ -319,12 +320,14 @@ export function mount({ element, trigger, props, watch }) {
     reuse: () => stage.reuseSeed(),
   };
   let last = 0;
-  watch('command', () => {
+  const listen = () => {
     const { command } = props;
     if (!command?.number || command.number === last) return;
     last = command.number;
     stage.obey(command);
-  });
+  };
+  watch('command', listen);
+  listen(); // the answer to the header's first word may be here already
   document.addEventListener('keydown', (event) => {
     if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey)) return;
     event.preventDefault();

@@ -1,0 +1,79 @@
+"""`danqing interrogate`: what a picture shows, in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from danqing.cli.options import WorkerOptions, takes
+from danqing.cli.paint_request import read_file
+from danqing.cli.session import open_studio, settings_of, terminal_of
+from danqing.spec.errors import InvalidRequestError
+from danqing.spec.sight import LANGUAGES, Interrogation, Language
+
+app = typer.Typer(add_completion=False)
+_FOLDED: dict[str, Language] = {language.lower(): language for language in LANGUAGES}
+_FOLDED |= {"zh": "zh-Hans", "zh-cn": "zh-Hans", "zh-tw": "zh-Hant", "zh-hk": "zh-Hant"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterrogateOptions(WorkerOptions):
+    """What `danqing interrogate` takes."""
+
+    picture: Annotated[str, typer.Argument(metavar="PICTURE", help="A file, or record:ID from the gallery.")]
+    language: Annotated[str, typer.Option("--language", "-l", metavar="LANG", help="en, zh-Hans or zh-Hant.")] = "en"
+    tags: Annotated[int, typer.Option("--tags", min=0, max=100, help="How many tags.")] = 12
+
+
+@app.command()
+@takes(InterrogateOptions)
+def interrogate(options: InterrogateOptions) -> None:
+    """Say what a picture shows: a caption that is a prompt, ranked tags, style, measured colours and background."""
+    language = language_of(options.language)
+    picture = picture_argument(options.picture, "PICTURE", settings_of(options).upload_max_bytes)
+    with open_studio(options) as studio:
+        found = studio.interrogate(picture, tags=options.tags)
+    words = found.wording(language)
+    data = {"language": language, **words.model_dump(mode="json"), "interrogation": found.model_dump(mode="json")}
+    terminal_of(options).result(data, _text(found, language))
+
+
+def language_of(name: str) -> Language:
+    """The language that a person means; `zh` is Simplified.
+
+    Raises:
+        InvalidRequestError: It is none of ours.
+    """
+    found = _FOLDED.get(name.strip().lower().replace("_", "-"))
+    if found is None:
+        raise InvalidRequestError(
+            "there are no words in this language",
+            field="--language",
+            value=name,
+            allowed=", ".join(LANGUAGES),
+            next_step="choose one of these",
+        )
+    return found
+
+
+def picture_argument(text: str, option: str, max_bytes: int) -> bytes | str:
+    """A reference (`record:ID`, `sha256:HEX`) as it stands, or the bytes of a file.
+
+    Raises:
+        NotFoundError: No such file.
+        BadFileError: It cannot be read, or is too large.
+    """
+    return text if text.startswith(("record:", "sha256:")) else read_file(Path(text), option, max_bytes)
+
+
+def _text(found: Interrogation, language: Language) -> str:
+    words = found.wording(language)
+    lines = [words.caption, ""]
+    lines += [f"{words.label}\t{found.score:.3f}", *(f"{tag.text}\t{tag.score:.3f}" for tag in words.tags)]
+    if words.style:
+        lines.append(f"{words.style}\t{found.style_score:.3f}")
+    shares = (f"{name} {share.share:.0%}" for name, share in zip(words.colors, found.colors, strict=True))
+    return "\n".join([*lines, *([", ".join(shares)] if words.colors else []), *filter(None, [words.background])])

@@ -1,0 +1,206 @@
+"""Which ControlNets are there: diffusers folders, identified from their configs. No torch."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from danqing.models.hashes import WEIGHT_SUFFIXES, HashCache
+from danqing.spec.errors import BadFileError, DanqingError, NotFoundError, UnsupportedError
+from danqing.spec.model import ControlNetInfo
+
+FOLDERS = ("ControlNet", "controlnet")
+"""Below the models folder: A1111's and ComfyUI's names."""
+EXTENSION_FOLDER = Path("extensions/sd-webui-controlnet/models")
+"""Beside the models folder: where A1111's extension keeps its own."""
+SINGLE_FILE_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+_WEIGHTS = ("diffusion_pytorch_model", "model")
+
+
+def roots(models_dir: Path | None, builtin_dir: Path) -> list[Path]:
+    """The folders that may hold ControlNets, the built-in one first, none twice."""
+    found = [builtin_dir / "controlnet"]
+    if models_dir is not None:
+        found += [models_dir / name for name in FOLDERS]
+        found.append(models_dir.parent / EXTENSION_FOLDER)
+    # On a disk that ignores case two of the names are one folder.
+    return list({root.resolve(): root for root in found if root.is_dir()}.values())
+
+
+class ControlShelf:
+    """The ControlNets below some folders.
+
+    Args:
+        folders: Where to look.
+        hashes: Remembers content hashes.
+        builtin_dir: What lies below it is built in.
+    """
+
+    def __init__(self, folders: Sequence[Path], hashes: HashCache, builtin_dir: Path) -> None:
+        self._folders = folders
+        self._hashes = hashes
+        self._builtin_dir = builtin_dir
+
+    def scan(self) -> list[tuple[str, ControlNetInfo | DanqingError]]:
+        """(name, what it is or why it can't be used) of everything that looks like a ControlNet."""
+        found: list[tuple[str, ControlNetInfo | DanqingError]] = []
+        for root in self._folders:
+            for path in _candidates(root):
+                name = path.relative_to(root).as_posix()
+                try:
+                    found.append((name, self._identify(path, name)))
+                except DanqingError as error:
+                    found.append((name, error))
+        self._hashes.save()
+        return found
+
+    def find(self, wanted: str) -> ControlNetInfo:
+        """The ControlNet with this name, stem, title or hash.
+
+        Raises:
+            NotFoundError: None or several answer to the name.
+            DanqingError: It is there and cannot be used, with the reason.
+        """
+        name = wanted.strip()
+        scanned = self.scan()
+        usable = [info for _, info in scanned if isinstance(info, ControlNetInfo)]
+        found = [info for info in usable if _answers(info, name)]
+        if len(found) == 1:
+            return found[0]
+        for other, error in scanned:
+            if not found and isinstance(error, DanqingError) and name.lower() in _spellings(other):
+                error.field = "controls.model"
+                raise error
+        names = [info.name for info in usable]
+        near = difflib.get_close_matches(name, names, n=1)
+        raise NotFoundError(
+            "several ControlNets answer to this name" if found else "there is no such ControlNet",
+            field="controls.model",
+            value=name,
+            allowed=", ".join(names) or "none is installed",
+            next_step=f"did you mean {near[0]}?"
+            if near
+            else "put a ControlNet in diffusers' layout into models/ControlNet; `danqing models` lists what is there",
+        )
+
+    def _identify(self, path: Path, name: str) -> ControlNetInfo:
+        if path.is_file():
+            raise _single_file(path)
+        builtin = self._builtin_dir in path.parents
+        return identify_controlnet(path, name=name, hashes=self._hashes, builtin=builtin)
+
+
+def identify_controlnet(
+    folder: Path, *, name: str | None = None, hashes: HashCache | None = None, builtin: bool = False
+) -> ControlNetInfo:
+    """What a diffusers ControlNet folder holds, from its config.
+
+    Raises:
+        BadFileError: The config or the weights are missing or damaged.
+        UnsupportedError: A kind of control network that this version cannot run.
+    """
+    config = _json(folder / "config.json")
+    about = _json(folder / "danqing.json") if (folder / "danqing.json").is_file() else {}
+    if config.get("_class_name") != "ControlNetModel":
+        raise UnsupportedError(
+            f"{folder.name} is not an ordinary ControlNet",
+            value=config.get("_class_name"),
+            allowed="ControlNetModel",
+            next_step="use a ControlNet for Stable Diffusion 1.x or 2.x in diffusers' layout",
+        )
+    if not any((folder / f"{stem}{suffix}").is_file() for stem in _WEIGHTS for suffix in WEIGHT_SUFFIXES):
+        raise BadFileError(
+            f"{folder.name} has no weights",
+            value=str(folder),
+            allowed="diffusion_pytorch_model.safetensors beside config.json",
+            next_step="copy the folder again, with its weights",
+        )
+    try:
+        shape = _shape(config)
+    except (TypeError, ValueError) as error:
+        raise BadFileError(f"the config of {folder.name} makes no sense: {error}", value=str(folder)) from error
+    if int(config.get("conditioning_channels", 3)) != 3:
+        raise UnsupportedError(
+            f"{folder.name} takes control maps of another kind",
+            value=f"conditioning_channels={config.get('conditioning_channels')}",
+            allowed="3 (RGB)",
+            next_step="use a ControlNet that takes an RGB map",
+        )
+    cache = hashes or HashCache(None)
+    return ControlNetInfo(
+        name=name or folder.name,
+        path=str(folder),
+        sha256=cache.folder(folder),
+        builtin=builtin,
+        base=str(about["base"]) if "base" in about else None,
+        annotators=tuple(str(one) for one in about.get("annotators", [])),
+        description=str(about.get("description", "")),
+        global_pool=bool(config.get("global_pool_conditions", False)),
+        **shape,
+    )
+
+
+def layers_of(config: dict[str, Any]) -> tuple[int, ...]:
+    """Layers of each level on the way down of a UNet or ControlNet config."""
+    layers = config.get("layers_per_block", 2)
+    levels = len(config.get("block_out_channels", (320, 640, 1280, 1280)))
+    if isinstance(layers, int):
+        return (layers,) * levels
+    return tuple(int(one) for one in cast("Sequence[Any]", layers))
+
+
+def _shape(config: dict[str, Any]) -> dict[str, Any]:
+    blocks: Sequence[str] = config.get("down_block_types", ("CrossAttnDownBlock2D",))
+    mid: str = config.get("mid_block_type") or "UNetMidBlock2DCrossAttn"
+    reads_text = (
+        any("CrossAttn" in str(block) for block in (*blocks, mid)) or config.get("addition_embed_type") == "text"
+    )
+    hint = config.get("conditioning_embedding_out_channels") or (16, 32, 96, 256)
+    return {
+        "context_width": int(config.get("cross_attention_dim", 1280)) if reads_text else None,
+        "block_widths": tuple(int(one) for one in config.get("block_out_channels", (320, 640, 1280, 1280))),
+        "layers_per_block": layers_of(config),
+        "in_channels": int(config.get("in_channels", 4)),
+        "hint_scale": 2 ** (len(hint) - 1),
+    }
+
+
+def _candidates(root: Path) -> Iterator[Path]:
+    folders = sorted(path.parent for path in root.glob("**/config.json"))
+    yield from folders
+    for path in sorted(root.rglob("*")):
+        loose = path.suffix.lower() in SINGLE_FILE_SUFFIXES and path.is_file()
+        if loose and not any(folder == path.parent or folder in path.parents for folder in folders):
+            yield path
+
+
+def _spellings(name: str) -> set[str]:
+    return {name.lower(), Path(name).name.lower(), Path(name).stem.lower()}
+
+
+def _answers(info: ControlNetInfo, wanted: str) -> bool:
+    lower = wanted.lower()
+    titles = {f"{name} [{info.sha256[:digits]}]" for name in _spellings(info.name) for digits in (8, 10)}
+    return lower in _spellings(info.name) | titles or (len(lower) >= 8 and info.sha256.startswith(lower))
+
+
+def _single_file(path: Path) -> UnsupportedError:
+    return UnsupportedError(
+        f"{path.name} is a ControlNet in one file, which this version does not load",
+        value=path.name,
+        allowed="a folder in diffusers' layout: config.json and diffusion_pytorch_model.safetensors",
+        next_step="convert it with diffusers' ControlNetModel: from_single_file, then save_pretrained",
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BadFileError(f"a ControlNet's config cannot be read: {error}", value=str(path)) from error
+    if not isinstance(data, dict):
+        raise BadFileError("a ControlNet's config is not a JSON object", value=str(path))
+    return cast("dict[str, Any]", data)

@@ -1,0 +1,267 @@
+"""Which image adapters (IP-Adapters) are there, and the image tower that feeds each. No torch."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from danqing.models.hashes import WEIGHT_SUFFIXES, HashCache
+from danqing.spec.errors import BadFileError, DanqingError, MissingWeightsError, NotFoundError, UnsupportedError
+from danqing.spec.model import ImageEncoderInfo, IpAdapterInfo, ModelInfo
+
+BUILTIN_FOLDER = "ip-adapter"
+BUILTIN_ENCODER = Path("danqing-mini-clip/image_encoder")
+FOLDERS = ("IP-Adapter", "ip-adapter", "ipadapter", "ip_adapter")
+"""Below the models folder: the publisher's, ComfyUI's and Forge's names."""
+SHARED_FOLDERS = ("ControlNet", "controlnet")
+"""Where A1111's extension keeps image adapters among its ControlNets."""
+ENCODER_FOLDERS = ("clip_vision", "CLIPVision", "image_encoder")
+SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
+_PROJECTION, _NORM = "image_proj.proj.weight", "image_proj.norm.weight"
+_LAYER = "ip_adapter.{}.to_k_ip.weight"
+_HEADER_LIMIT_BYTES = 100_000_000
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+class IpAdapterShelf:
+    """The image adapters of a models folder.
+
+    Args:
+        models_dir: In A1111's layout, or None for the built-in ones alone.
+        builtin_dir: The built-in family.
+        hashes: Remembers content hashes.
+    """
+
+    def __init__(self, models_dir: Path | None, builtin_dir: Path, hashes: HashCache) -> None:
+        self._models_dir = models_dir
+        self._builtin_dir = builtin_dir
+        self._hashes = hashes
+
+    def scan(self) -> list[tuple[str, IpAdapterInfo | DanqingError]]:
+        """(name, what it is or why it can't be used) of every image adapter, the built-in ones first."""
+        found: list[tuple[str, IpAdapterInfo | DanqingError]] = []
+        for root, path in self._paths():
+            name = path.relative_to(root).with_suffix("").as_posix()
+            try:
+                found.append((name, self._identify(path, name)))
+            except DanqingError as error:
+                found.append((name, error))
+        self._hashes.save()
+        return found
+
+    def find(self, wanted: str) -> IpAdapterInfo:
+        """The image adapter with this name, stem or hash.
+
+        Raises:
+            NotFoundError: None or several answer to the name.
+            DanqingError: It is there and cannot be used, with the reason.
+        """
+        lower = wanted.strip().lower()
+        scanned = self.scan()
+        usable = [info for _, info in scanned if isinstance(info, IpAdapterInfo)]
+        found = [info for info in usable if _answers(info, lower)]
+        if len(found) == 1:
+            return found[0]
+        for name, error in scanned:
+            if not found and isinstance(error, DanqingError) and lower in _spellings(name):
+                error.field = "image_adapter"
+                raise error
+        names = [info.name for info in usable]
+        near = difflib.get_close_matches(wanted, names, n=1)
+        raise NotFoundError(
+            "several image adapters answer to this name" if found else "there is no such image adapter",
+            field="image_adapter",
+            value=wanted,
+            allowed=", ".join(names) or "none is installed",
+            next_step=f"did you mean {near[0]}?" if near else "put an IP-Adapter file into models/IP-Adapter",
+        )
+
+    def fitting(self, model: ModelInfo) -> IpAdapterInfo:
+        """The first image adapter for this model: one that names it or its base, else one that fits.
+
+        Raises:
+            MissingWeightsError: There is none; it says why those that are there do not serve.
+        """
+        scanned = self.scan()
+        usable = [info for _, info in scanned if isinstance(info, IpAdapterInfo)]
+        fitting = [info for info in usable if not misfits(info, model)]
+        own = {Path(model.weights_path).name, model.name}
+        fitting.sort(key=lambda info: info.base not in own)
+        if fitting:
+            return fitting[0]
+        why = [f"{name}: {error.message}" for name, error in scanned if isinstance(error, DanqingError)]
+        why += [f"{info.name}: {'; '.join(misfits(info, model))}" for info in usable]
+        raise MissingWeightsError(
+            f"image prompts need an image adapter (IP-Adapter) for the model {model.name}, and none is installed",
+            field="image_prompts",
+            value=" · ".join(why) or None,
+            allowed="an IP-Adapter file trained for this model, with its image encoder",
+            next_step=f"put ip-adapter_….safetensors into models/{FOLDERS[0]} and its image_encoder folder beside it; "
+            "for the built-in model, reinstall Danqing from a complete checkout",
+        )
+
+    def _paths(self) -> Iterator[tuple[Path, Path]]:
+        roots = [self._builtin_dir / BUILTIN_FOLDER]
+        if self._models_dir is not None:
+            roots += [self._models_dir / name for name in (*FOLDERS, *SHARED_FOLDERS)]
+        # On a disk that ignores case two of the names are one folder.
+        for root in {root.resolve(): root for root in roots if root.is_dir()}.values():
+            for path in sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()):
+                mixed = root.name in SHARED_FOLDERS
+                if not any((path.parent / config).is_file() for config in ("config.json",)) and (
+                    not mixed or is_ip_adapter(path)
+                ):
+                    yield root, path
+
+    def _identify(self, path: Path, name: str) -> IpAdapterInfo:
+        if path.suffix.lower() != ".safetensors":
+            raise UnsupportedError(
+                f"{path.name} is a pickled file, which is not loaded",
+                value=path.name,
+                allowed=".safetensors",
+                next_step="use the safetensors file of the same name, which the publisher offers beside it",
+            )
+        shapes = read_shapes(path)
+        embedding, width, layers = _measure(shapes, path)
+        about = _about(path)
+        return IpAdapterInfo(
+            name=name,
+            path=str(path),
+            sha256=self._hashes.file(path),
+            encoder=self._encoder(path, embedding),
+            builtin=self._builtin_dir in path.parents,
+            base=str(about["base"]) if "base" in about else None,
+            context_width=width,
+            layer_widths=layers,
+            description=str(about.get("description", "")),
+        )
+
+    def _encoder(self, path: Path, embedding: int) -> ImageEncoderInfo:
+        """The image tower beside an adapter, or the built-in one, whichever has the width it reads."""
+        builtin = self._builtin_dir / BUILTIN_ENCODER
+        places = [path.parent / "image_encoder", path.parent.parent / "image_encoder"]
+        if self._builtin_dir in path.parents:
+            places = [builtin]
+        elif self._models_dir is not None:
+            for name in ENCODER_FOLDERS:
+                root = self._models_dir / name
+                places += [root, *sorted(child for child in root.glob("*") if child.is_dir())]
+            places.append(builtin)
+        for place in places:
+            if _projection(place) == embedding:
+                return ImageEncoderInfo(
+                    path=str(place),
+                    sha256=self._hashes.folder(place),
+                    embedding_width=embedding,
+                    whole_picture=place == builtin or (place.parent / "text_projection.safetensors").is_file(),
+                )
+        raise MissingWeightsError(
+            f"the image adapter {path.stem} has no image encoder whose embeddings are {embedding} wide",
+            field="image_adapter",
+            value=" · ".join(str(place) for place in places[:3]),
+            allowed="a transformers folder with a CLIP image tower: config.json and model.safetensors",
+            next_step="put the folder `image_encoder` that the adapter was published with beside its file",
+        )
+
+
+def misfits(adapter: IpAdapterInfo, model: ModelInfo) -> list[str]:
+    """Why an image adapter cannot work in a model; empty where nothing speaks against it."""
+    reasons: list[str] = []
+    if model.context_width and adapter.context_width != model.context_width:
+        reasons.append(
+            f"its tokens are {adapter.context_width} wide, the model's text states are {model.context_width}"
+        )
+    strange = sorted(set(adapter.layer_widths) - set(model.block_widths))
+    if model.block_widths and strange:
+        reasons.append(
+            f"its layers are {_list(adapter.layer_widths)} wide, the model's levels {_list(model.block_widths)}"
+        )
+    return reasons
+
+
+def is_ip_adapter(path: Path) -> bool:
+    """Whether a file is an image adapter of any kind, by its header."""
+    try:
+        return path.suffix.lower() == ".safetensors" and any(
+            name.startswith("image_proj.") for name in read_shapes(path)
+        )
+    except BadFileError:
+        return False
+
+
+def read_shapes(path: Path) -> Shapes:
+    """Name → shape of every tensor in a safetensors file, from its header alone.
+
+    Raises:
+        BadFileError: It has none that can be read.
+    """
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header: Any = json.loads(file.read(min(size, _HEADER_LIMIT_BYTES)))
+        return {
+            str(name): tuple(int(side) for side in entry["shape"])
+            for name, entry in cast("dict[str, Any]", header).items()
+            if name != "__metadata__"
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadFileError(
+            f"this safetensors file cannot be read: {error}", value=str(path), next_step="copy the file again"
+        ) from error
+
+
+def _measure(shapes: Shapes, path: Path) -> tuple[int, int, tuple[int, ...]]:
+    """Widths of the embedding, of a token and of each layer."""
+    projection, norm = shapes.get(_PROJECTION, ()), shapes.get(_NORM, ())
+    count = sum(name.endswith(".to_k_ip.weight") for name in shapes)
+    layers = [shapes.get(_LAYER.format(2 * i + 1), ()) for i in range(count)]
+    if len(projection) != 2 or len(norm) != 1 or not layers or not all(len(layer) == 2 for layer in layers):
+        raise UnsupportedError(
+            f"{path.name} is an image adapter of a kind that this version cannot run",
+            field="image_adapter",
+            value=path.name,
+            allowed="an ordinary IP-Adapter with one linear projection (ip-adapter_sd15, ip-adapter_sd15_light)",
+            next_step="use the ordinary file instead of the Plus, Full Face or FaceID one",
+        )
+    if projection[0] % norm[0]:
+        raise BadFileError("the projection makes no whole number of tokens", value=f"{projection[0]} / {norm[0]}")
+    return projection[1], norm[0], tuple(layer[0] for layer in layers)
+
+
+def _projection(folder: Path) -> int | None:
+    """The embedding's width of an image tower; None where there is none."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        weights = any(path.suffix in WEIGHT_SUFFIXES for path in folder.iterdir())
+        return int(config.get("projection_dim", 512)) if weights else None
+    except (OSError, ValueError, AttributeError, TypeError):
+        return None
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """What `<stem>.json` or, where it names this file, `danqing.json` beside it says."""
+    for file in (path.with_suffix(".json"), path.parent / "danqing.json"):
+        try:
+            data: Any = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(data, dict) and (file.stem == path.stem or data.get("name") == path.stem):
+            return cast("dict[str, Any]", data)
+    return {}
+
+
+def _spellings(name: str) -> set[str]:
+    return {name.lower(), Path(name).name.lower(), f"{Path(name).name.lower()}.safetensors"}
+
+
+def _answers(info: IpAdapterInfo, lower: str) -> bool:
+    titles = {f"{name} [{info.short_hash}]" for name in _spellings(info.name)}
+    return lower in _spellings(info.name) | titles or (len(lower) >= 8 and info.sha256.startswith(lower))
+
+
+def _list(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, dict.fromkeys(numbers)))

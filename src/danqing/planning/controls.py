@@ -1,0 +1,156 @@
+"""ControlNet units resolved: the network found and seen to fit, the annotator's settings filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from danqing.spec.control import INPAINT_ANNOTATOR, ControlUnit, is_inpaint_annotator
+from danqing.spec.errors import DanqingError, InvalidRequestError, UnsupportedError
+from danqing.spec.model import ControlNetInfo, ModelInfo, ModelRef
+from danqing.spec.plan import ControlPlan
+from danqing.spec.registry.annotators import find_annotator, resolve_parameters
+from danqing.spec.request import InpaintRequest, OutpaintRequest, Request, Txt2ImgRequest
+
+CONTROL_FAMILY = "controlnet"
+"""What stands for the family in a ControlNet's ModelRef."""
+
+
+class ControlFinder(Protocol):
+    """What planning needs of the catalogue's ControlNets."""
+
+    def find_controlnet(self, name: str) -> ControlNetInfo:
+        """The ControlNet with this name.
+
+        Raises:
+            NotFoundError: There is none.
+            UnsupportedError: It cannot be run.
+        """
+        ...
+
+
+def plan_controls(
+    request: Request, catalog: ControlFinder, models: Sequence[tuple[str, ModelInfo]]
+) -> tuple[ControlPlan, ...]:
+    """The units of a Request with everything filled in.
+
+    Args:
+        request: What a person asks for, with pictures named by content hash.
+        catalog: Where ControlNets are found.
+        models: Every model that paints, with its pass (`base` or `hires`).
+
+    Raises:
+        NotFoundError: A ControlNet that is not there.
+        UnsupportedError: A ControlNet that does not fit a model, with the reason.
+        InvalidRequestError: An annotator, setting or picture that makes no sense.
+    """
+    planned: list[ControlPlan] = []
+    for index, unit in enumerate(request.controls):
+        try:
+            planned.append(_plan(unit, request, catalog, models))
+        except DanqingError as error:
+            error.field = _indexed(error.field, index)
+            raise
+    return tuple(planned)
+
+
+def _plan(
+    unit: ControlUnit, request: Request, catalog: ControlFinder, models: Sequence[tuple[str, ModelInfo]]
+) -> ControlPlan:
+    net = catalog.find_controlnet(unit.model)
+    for where, model in models:
+        if unit.passes in ("both", where):
+            check_fits(net, model)
+    _check_picture(unit, request)
+    if net.global_pool and unit.mask is not None:
+        raise UnsupportedError(
+            f"the ControlNet {net.name} acts on the whole picture at once and cannot be masked",
+            field="controls.mask",
+            value=unit.mask,
+            next_step="leave the mask out, or choose another ControlNet",
+        )
+    annotator, params = INPAINT_ANNOTATOR, dict(unit.params)
+    if not is_inpaint_annotator(unit.annotator):
+        info = find_annotator(unit.annotator)
+        annotator, params = info.key, resolve_parameters(info, unit.params)
+    return ControlPlan(
+        model=ModelRef(name=net.name, sha256=net.sha256, family=CONTROL_FAMILY),
+        image=_content(unit.image, "image"),
+        mask=_content(unit.mask, "mask"),
+        annotator=annotator,
+        params=params,
+        cond_only=unit.mode == "control" or net.global_pool,
+        **unit.model_dump(exclude={"model", "image", "mask", "annotator", "params"}),
+    )
+
+
+def check_fits(net: ControlNetInfo, model: ModelInfo) -> None:
+    """See that a ControlNet's outputs can be added to a model's UNet.
+
+    Raises:
+        UnsupportedError: They differ in width, levels, layers, latent channels or scale; every difference is named.
+    """
+    differences: list[str] = []
+    if net.context_width is not None and model.context_width and net.context_width != model.context_width:
+        differences.append(f"it reads text states {net.context_width} wide, the model's are {model.context_width}")
+    if model.block_widths and net.block_widths != model.block_widths:
+        differences.append(f"its levels are {_list(net.block_widths)} wide, the model's {_list(model.block_widths)}")
+    elif model.layers_per_block and net.layers_per_block != model.layers_per_block:
+        differences.append(
+            f"its levels have {_list(net.layers_per_block)} layers, the model's {_list(model.layers_per_block)}"
+        )
+    if net.in_channels not in (model.latent_channels, model.unet_in_channels):
+        differences.append(f"it takes {net.in_channels} latent channels, the model has {model.latent_channels}")
+    if net.hint_scale != model.latent_scale:
+        differences.append(f"it shrinks its map {net.hint_scale} times, the model's latents are {model.latent_scale}")
+    if differences:
+        raise UnsupportedError(
+            f"the ControlNet {net.name} is not made for the model {model.name}: {'; '.join(differences)}",
+            field="controls.model",
+            value=net.name,
+            allowed=f"a ControlNet trained for {model.family}",
+            next_step="choose a ControlNet of the model's family, or another model",
+        )
+
+
+def _check_picture(unit: ControlUnit, request: Request) -> None:
+    if unit.image is None and isinstance(request, Txt2ImgRequest):
+        raise InvalidRequestError(
+            "this ControlNet unit has no picture to follow",
+            field="controls.image",
+            allowed="`sha256:<64 hex digits>` of an upload or `record:<id>`",
+            next_step="give it a picture; only img2img, inpaint and outpaint can follow the picture they start from",
+        )
+    if is_inpaint_annotator(unit.annotator):
+        masked = isinstance(request, InpaintRequest | OutpaintRequest) and unit.image is None
+        if not masked or unit.params:
+            raise InvalidRequestError(
+                f"{INPAINT_ANNOTATOR} shows the ControlNet what is kept and what is repainted",
+                field="controls.params" if masked else "controls.annotator",
+                value=unit.annotator,
+                allowed="inpaint and outpaint requests, with no control picture and no settings of its own",
+                next_step="paint with --mask or --expand, or choose another annotator",
+            )
+
+
+def _content(reference: str | None, field: str) -> str | None:
+    if reference is None:
+        return None
+    kind, _, value = reference.partition(":")
+    if kind != "sha256":
+        raise InvalidRequestError(
+            "a picture must be resolved to its content before planning",
+            field=f"controls.{field}",
+            value=reference,
+            allowed="sha256:<hex>",
+            next_step="submit the request through the studio, which resolves record ids",
+        )
+    return value
+
+
+def _indexed(field: str | None, index: int) -> str:
+    return f"controls.{index}.{(field or 'model').removeprefix('controls.')}"
+
+
+def _list(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

@@ -1,0 +1,195 @@
+"""Distances to real drawings, diversity, memorisation, control: the sections that compare pictures with pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from danqing.annotators import annotate
+from danqing.spec.errors import UnsupportedError
+from danqing.training.builtin.control import CLASSES
+from danqing.training.builtin.dataset import LOCALES
+from danqing.training.builtin.pool import row_scenes
+from danqing.training.builtin.scenes import Scene, paint_scene
+from danqing.training.evaluation.bench import Bench
+from danqing.training.evaluation.distances import frechet, histogram, mean_pairwise, nearest, pixel_distances
+from danqing.training.evaluation.edges import edge_f1, edges_of
+from danqing.training.evaluation.family import KINDS
+from danqing.training.evaluation.painting import Order
+from danqing.training.evaluation.sheets import Tile, save_sheet, subject_caption, subjects
+
+Figures = dict[str, Any]
+BINS = [0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.6, 1.0]
+PAIRS = 8
+
+
+def distance(bench: Bench) -> Figures:
+    """Fréchet distances over mini-CLIP features between sets of one size, with real against real as the scale."""
+    painted = bench.clip.embed_images(np.concatenate([bench.painted(locale) for locale in LOCALES]))
+    n = len(painted)
+    sets = {
+        "painted": painted,
+        "training": bench.clip.embed_images(bench.real_scenes(bench.drawings, n, 10).rgb),
+        "training_again": bench.clip.embed_images(bench.real_scenes(bench.drawings, n, 11).rgb),
+        "held_out": bench.clip.embed_images(bench.real_scenes(bench.held_out, n, 12).rgb),
+    }
+    pairs = (
+        ("painted", "training"),
+        ("painted", "held_out"),
+        ("training", "training_again"),
+        ("training", "held_out"),
+    )
+    found: Figures = {f"{a}_to_{b}": round(frechet(sets[a], sets[b]), 4) for a, b in pairs}
+    return found | {"pictures": n, "held_out_drawings": len(bench.held_out.pictures)}
+
+
+def diversity(bench: Bench) -> Figures:
+    """How far pictures of one prompt with several seeds are apart, beside real drawings of one concept in all styles."""
+    prompts = bench.prompts[: bench.sizes.diverse]
+    seeds = bench.sizes.seeds
+    orders = [Order(p.captions["en"], 5000 + seed) for p in prompts for seed in range(seeds)]
+    painted = bench.kept("painted-seeds", orders)
+    groups: dict[str, list[NDArray[np.uint8]]] = {
+        "seeds": [painted[i * seeds : (i + 1) * seeds] for i in range(len(prompts))],
+        "real_styles": [],
+        "real_concepts": [bench.real[:50]],
+    }
+    for prompt in prompts:
+        kin = [p.row for p in bench.drawings.pictures if p.concept.hexcode == prompt.concept]
+        if len(kin) > 1:
+            rgb = [paint_scene(np.asarray(bench.drawings.rgba[row]), prompt.scene, bench.side_px) for row in kin]
+            groups["real_styles"].append(np.stack(rgb))
+    found: Figures = {"prompts": len(prompts), "seeds": seeds}
+    for name, sets in groups.items():
+        if not sets:
+            found[name] = {"missing": "no concept is drawn in two styles"}
+            continue
+        features = [mean_pairwise(bench.clip.embed_images(rgb)) for rgb in sets]
+        pixels = [one for rgb in sets for one in pixel_distances(bench.judge, rgb)]
+        found[name] = {"features": round(float(np.mean(features)), 4), "pixels": round(float(np.mean(pixels)), 4)}
+    return found
+
+
+def _training_scenes(bench: Bench) -> tuple[list[int], list[Scene]]:
+    """Rows and scenes that the UNet learnt: the first few of every drawing, one copy, not mirrored."""
+    rows: list[int] = []
+    scenes: list[Scene] = []
+    for picture in bench.drawings.pictures:
+        drawn = row_scenes(bench.drawings, picture.row, bench.config.scenes, bench.config.seed)
+        some = [scene for scene in drawn if scene.count == 1 and not scene.mirrored][: bench.sizes.neighbours]
+        rows += [picture.row] * len(some)
+        scenes += some
+    return rows, scenes
+
+
+def neighbours(bench: Bench) -> Figures:
+    """The nearest training scene of every painted picture: how many are copies, and the closest pairs as a sheet."""
+    rows, scenes = _training_scenes(bench)
+
+    def paint(i: int) -> NDArray[np.uint8]:
+        return paint_scene(np.asarray(bench.drawings.rgba[rows[i]]), scenes[i], bench.side_px)
+
+    known = bench.clip.embed_images(np.stack([paint(i) for i in range(len(rows))]))
+    painted = bench.painted("en")
+    held = bench.real_scenes(bench.held_out, len(painted), 20).rgb
+    found: Figures = {"training_scenes": len(rows), "bins": BINS}
+    for name, pictures in (("painted", painted), ("real", bench.real), ("held_out", held)):
+        near = nearest(bench.clip.embed_images(pictures), known)
+        found[name] = {
+            "median": round(float(np.median(near.distance)), 4),
+            "least": round(float(near.distance.min()), 4),
+            "histogram": histogram(near.distance, BINS),
+        }
+        if name == "painted":
+            order = np.argsort(near.distance, kind="stable")[:PAIRS]
+            same = [bench.drawings.pictures[rows[int(near.index[i])]].concept.hexcode for i in range(len(painted))]
+            found["same_concept"] = round(float(np.mean([a == p.concept for a, p in zip(same, bench.prompts, strict=True)])), 4)
+            tiles = [Tile(painted[i], bench.prompts[int(i)].captions["en"]) for i in order]
+            tiles += [Tile(paint(int(near.index[i])), f"{near.distance[i]:.3f} away") for i in order]
+            found["sheet"] = save_sheet(tiles, bench.places.docs / "images" / "builtin-neighbours.webp", len(order))
+    return found
+
+
+def _map_of(name: str, rgb: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    try:
+        return annotate(name, rgb, seed=0)
+    except UnsupportedError:
+        return None
+
+
+def control(bench: Bench) -> Figures:
+    """Edge-F1 of every annotator's map taken again from what was painted after it, and from what was painted without."""
+    count = min(bench.sizes.controls, len(bench.prompts))
+    plain = bench.kept("painted-uncontrolled", [Order(p.captions["en"], i) for i, p in enumerate(bench.prompts[:count])])
+    found: Figures = {"scenes": count}
+    tiles: list[Tile] = []
+    for kind in KINDS:
+        if bench.family.part(f"ControlNet {kind}") is None:
+            found[kind] = {"missing": f"{bench.family.control_prefix}-{kind} is not there"}
+            continue
+        found[kind] = {name: _controlled(bench, kind, name, plain, tiles) for name in CLASSES[kind]}
+        found[kind]["mean"] = _mean([figures for figures in found[kind].values() if "with" in figures])
+    if tiles:
+        found["sheet"] = save_sheet(tiles, bench.places.docs / "images" / "builtin-control.webp", 6)
+    return found
+
+
+def _controlled(bench: Bench, kind: str, name: str, plain: NDArray[np.uint8], tiles: list[Tile]) -> Figures:
+    """One annotator's figures; its first scene goes onto the sheet: drawing, map, picture."""
+    maps = {i: one for i in range(len(plain)) if (one := _map_of(name, bench.real[i])) is not None}
+    if not maps:
+        return {"missing": "the annotator cannot work on these pictures"}
+    net = f"{bench.family.control_prefix}-{kind}"
+    orders = []
+    for i, one in maps.items():
+        unit = {"model": net, "image": bench.painter.pictures.add(one)}
+        orders.append(Order(bench.prompts[i].captions["en"], i, controls=(unit,)))
+    pictures = bench.painter.paint(orders, f"{net} {name}")
+    first = next(iter(maps))
+    tiles += [
+        Tile(bench.real[first], bench.prompts[first].captions["en"]),
+        Tile(maps[first], name),
+        Tile(pictures[0], f"{kind} control"),
+    ]
+    return _compare(name, kind, [(one, plain[i]) for i, one in maps.items()], pictures)
+
+
+def _compare(
+    name: str, kind: str, asked: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]], pictures: NDArray[np.uint8]
+) -> Figures:
+    """Mean F1 with and without; `asked` are the maps and the pictures painted without them."""
+    lines = kind == "line"
+    scores: dict[str, list[float]] = {"with": [], "without": []}
+    for (wanted, plain), painted in zip(asked, pictures, strict=True):
+        edges = edges_of(wanted, lines=lines)
+        for which, rgb in (("with", painted), ("without", plain)):
+            again = _map_of(name, rgb)
+            scores[which].append(0.0 if again is None else edge_f1(edges, edges_of(again, lines=lines)))
+    means = {which: round(float(np.mean(values)), 4) for which, values in scores.items()}
+    return means | {"ratio": round(means["with"] / max(means["without"], 1e-4), 2), "pictures": len(pictures)}
+
+
+def _mean(figures: list[Figures]) -> Figures:
+    if not figures:
+        return {"missing": "no annotator of the class can work on these pictures"}
+    means = {which: round(float(np.mean([one[which] for one in figures])), 4) for which in ("with", "without")}
+    return means | {"ratio": round(means["with"] / max(means["without"], 1e-4), 2)}
+
+
+def sheets(bench: Bench) -> Figures:
+    """The fixed subjects in English and in Chinese, seeds 0, 1, 2 …, nothing picked; the 4-step variant too."""
+    shown = subjects(bench.drawings, bench.sizes.sheet)
+    if not shown:
+        return {"missing": "none of the sheet's subjects was learnt"}
+    kinds = [("en", "en", False), ("zh", "zh", False)]
+    kinds += [("4step", "en", True)] if bench.family.part("4-step") else []
+    found: Figures = {}
+    for name, locale, few in kinds:
+        briefs = [subject_caption(picture, ground, locale) for picture, ground in shown]
+        rgb = bench.kept(f"sheet-{name}", [Order(brief, i, few) for i, brief in enumerate(briefs)])
+        tiles = [Tile(one, brief) for one, brief in zip(rgb, briefs, strict=True)]
+        file = save_sheet(tiles, bench.places.docs / "images" / f"builtin-{name}.webp")
+        found[name] = {"sheet": file, "briefs": briefs}
+    return found

@@ -1,0 +1,120 @@
+"""Routes of the page that look at pictures or make new ones of them: describe, search by look, control maps, enlarge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse
+
+from danqing.spec.base import Data, PictureRef
+from danqing.spec.errors import DanqingError, MissingWeightsError, UnsupportedError
+from danqing.spec.model import ModelInfo
+from danqing.spec.record import Record
+from danqing.spec.registry.families import BUILTIN_MODEL
+from danqing.spec.sight import Interrogation
+from danqing.spec.upscale import UpscaleRequest
+from danqing.studio.annotating import AnnotateRequest, annotate
+from danqing.web.answers import PREFIX, from_page, language_of, refused, summary
+from danqing.web.controls import offers
+from danqing.web.errors import explain
+from danqing.web.i18n import say
+
+if TYPE_CHECKING:
+    from danqing.studio.service import Studio
+
+_FOUND = 40
+_TAGS = 10
+
+
+class LookBody(Data):
+    """The picture to look at."""
+
+    image: PictureRef
+
+
+def looking_router(studio: Studio) -> APIRouter:
+    """Describe a picture, search by look, enlarge."""
+    router = APIRouter(prefix=PREFIX, include_in_schema=False)
+
+    @router.post("/interrogate", dependencies=[Depends(from_page)])
+    def interrogate(body: LookBody, request: Request) -> JSONResponse:
+        try:
+            return JSONResponse({"words": _words(studio.interrogate(body.image, tags=_TAGS))})
+        except DanqingError as error:
+            return _blind(error, request)
+
+    @router.get("/looks")
+    def looks(request: Request, search: str = "") -> JSONResponse:
+        try:
+            found = studio.search(search[:200], limit=_FOUND)
+        except DanqingError as error:
+            return _blind(error, request)
+        records: list[Record] = [item.record for item in found]
+        return JSONResponse({"records": [summary(record) for record in records], "more": False})
+
+    @router.post("/upscale", dependencies=[Depends(from_page)])
+    def upscale(body: LookBody, request: Request) -> JSONResponse:
+        try:
+            done = studio.upscale(UpscaleRequest(image=body.image))
+        except DanqingError as error:
+            return refused(error, request)
+        picture = done.picture
+        facts = {"ref": f"sha256:{picture.sha256}", "width_px": picture.width_px, "height_px": picture.height_px}
+        return JSONResponse({**facts, "upscaler": done.plan.upscaler})
+
+    return router
+
+
+def controls_router(studio: Studio) -> APIRouter:
+    """What control cards offer, and their maps."""
+    router = APIRouter(prefix=PREFIX, include_in_schema=False)
+
+    @router.get("/controls")
+    def controls(request: Request, model: str = "") -> JSONResponse:
+        try:
+            return JSONResponse(offers(studio, _model(studio, model)))
+        except DanqingError as error:
+            return refused(error, request)
+
+    @router.post("/annotate", dependencies=[Depends(from_page)])
+    def make_map(body: AnnotateRequest, request: Request) -> JSONResponse:
+        try:
+            made = annotate(studio, body)
+        except DanqingError as error:
+            return _unmapped(error, request)
+        return JSONResponse({"ref": f"sha256:{made.picture.sha256}"})
+
+    return router
+
+
+def _model(studio: Studio, name: str) -> ModelInfo:
+    models = studio.models()
+    named = [info for info in models if info.name == name] or [info for info in models if info.name == BUILTIN_MODEL]
+    return (named or models)[0] if models else ModelInfo(name=name, family="", path="", sha256="0" * 64)
+
+
+def _words(seen: Interrogation) -> dict[str, Any]:
+    return {
+        language: {"caption": wording.caption, "tags": [tag.text for tag in wording.tags]}
+        for language, wording in seen.words.items()
+    }
+
+
+def _blind(error: DanqingError, request: Request) -> JSONResponse:
+    """Without mini-CLIP nothing can be seen; that is said in words of its own."""
+    return _said(error, request, "e.sight") if isinstance(error, MissingWeightsError) else refused(error, request)
+
+
+def _unmapped(error: DanqingError, request: Request) -> JSONResponse:
+    """Why there is no map: the picture does not lend itself to it, or a network is missing."""
+    if isinstance(error, UnsupportedError):
+        return _said(error, request, "e.map")
+    return refused(error, request)
+
+
+def _said(error: DanqingError, request: Request, key: str) -> JSONResponse:
+    language = language_of(request)
+    return JSONResponse(
+        {**explain(error, language), "field": None, "text": say(language, key)}, status_code=error.http_status
+    )
