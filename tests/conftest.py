@@ -82,5 +82,14 @@ def control_easel(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return Easel(build_controls(tmp_path_factory.mktemp("control-models")))
 
 
+@pytest.fixture(scope="session")
+def image_easel(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """As `easel`, with image adapters: see `tiny_images.build_images`."""
+    from easel import Easel
+    from tiny_images import build_images
+
+    return Easel(build_images(tmp_path_factory.mktemp("image-models")))
+
+
 if str(Path(__file__).parent) not in sys.path:
     sys.path.insert(0, str(Path(__file__).parent))

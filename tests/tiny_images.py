@@ -22,11 +22,10 @@ def build_images(root: Path) -> Path:
     """The models folder of `tiny_models.build_all` with `mini`, made like the built-in model, and image adapters.
 
     `like-tiny` and `second` fit `tiny`, `other` and `tiny-inpaint`; `like-mini` fits `mini`, which it names; `wide`
-    fits none of them; `pickled` and `plus` cannot be run.
+    fits none of them; `pickled` cannot be run.
     """
     tiny_models.build_all(root)
     tiny_controls.build_mini(root / "Stable-diffusion" / "mini")
-    tiny_models.build(root / "Stable-diffusion" / "tiny-inpaint", seed=4, in_channels=9)
     home = root / "IP-Adapter"
     build_tower(home / "image_encoder")
     for name, model, seed in (("like-tiny", "tiny", 31), ("second", "tiny", 32), ("like-mini", "mini", 33)):

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_clip
-import tiny_controls
-import tiny_models
 import torch
 from diffusers import UNet2DConditionModel
 
+import tiny_clip
+import tiny_controls
+import tiny_models
 from danqing.training.builtin.config import CONFIG_DIR, TrainConfig, parse_config
 from danqing.training.builtin.dataset import Concept, Dataset, Picture, is_held_out, save
 from danqing.training.evaluation.bench import Bench, Places
@@ -92,7 +92,9 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "danqing.json").write_text(json.dumps(about), encoding="utf-8")
     tiny_clip.build_clip(home / "danqing-mini-clip")
     unet = UNet2DConditionModel.from_pretrained(folder / "unet")
-    tiny_controls.save(tiny_controls.lively(unet, seed=2), home / "controlnet" / "danqing-mini-line", base="danqing-mini")
+    tiny_controls.save(
+        tiny_controls.lively(unet, seed=2), home / "controlnet" / "danqing-mini-line", base="danqing-mini"
+    )
     return folder
 
 

@@ -154,13 +154,16 @@ def test_edge_f1_of_identical_near_and_far_edges():
 def test_edges_of_lines_and_areas():
     lines = np.zeros((32, 32, 3), np.uint8)
     lines[:, 10] = 255
-    assert edges_of(lines, lines=True).sum() == 32
+    assert edges_of(lines, "lines").sum() == 32
+    soft = np.zeros((32, 32, 3), np.uint8)
+    soft[:, 8:13] = np.array([60, 150, 250, 150, 60], np.uint8)[:, None]
+    assert np.flatnonzero(edges_of(soft, "soft").any(0)).tolist() == [10]
     areas = np.zeros((32, 32, 3), np.uint8)
     areas[:, 16:] = (0, 200, 0)
-    found = edges_of(areas, lines=False)
+    found = edges_of(areas, "areas")
     assert found[:, 14:18].any(1).all()
     assert not found[:, :12].any()
-    assert not edges_of(np.zeros_like(areas), lines=False).any()
+    assert not edges_of(np.zeros_like(areas), "areas").any()
 
 
 def test_colour_and_background_obedience_on_painted_scenes(drawings: Dataset):

@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 from danqing.cli import evaluate as cli
 from danqing.cli.main import run
 from danqing.spec.errors import BadFileError, InvalidRequestError, NotFoundError
-from danqing.training.builtin.config import TrainConfig
+from danqing.training.builtin.config import CONFIG_DIR, TrainConfig
 from danqing.training.builtin.dataset import Dataset
-from danqing.training.evaluation import report, results, words
+from danqing.training.evaluation import report, results, sheets, words
 from danqing.training.evaluation.__main__ import chosen_sections, evaluate, main
 from danqing.training.evaluation.bench import Bench
 from danqing.training.evaluation.config import Sizes
@@ -53,8 +53,6 @@ def test_words_are_whole_in_latin_and_single_signs_else(tmp_path: Path):
 def test_the_judge_learns_resumes_and_is_kept(learnt: Dataset, config: TrainConfig, tmp_path: Path):
     lessons = make_lessons(learnt, config)
     first = train_evaluator(lessons, tmp_path / "a", CPU)
-    stage = dataclasses.replace(lessons.settings.stage)
-    assert stage.max_samples == 24
     again = open_evaluator(lessons, tmp_path / "a", CPU)
     pictures = np.stack([np.full((40, 40, 3), value, np.uint8) for value in (0, 120, 250)])
     assert np.array_equal(first.embed_images(pictures), again.embed_images(pictures))
@@ -89,7 +87,8 @@ def test_the_evaluator_changes_no_model_digest(config: TrainConfig):
     assert dataclasses.replace(config, evaluator=None).digest() == config.digest()
 
 
-def test_every_section_over_a_tiny_family(bench: Bench):
+def test_every_section_over_a_tiny_family(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sheets, "SUBJECTS", ("disc", "no such thing", "wheel", "moon"))
     found: Any = evaluate(bench, list(results.SECTIONS), quick=False)
     sections = found["sections"]
     assert list(sections) == list(results.SECTIONS)
@@ -163,7 +162,8 @@ def test_bars_are_met_missed_or_not_measured():
     }
     found = {bar.name: bar for bar in report.bars(sections)}
     assert found["faithfulness, English, CPU-trained"].met is True
-    assert found["faithfulness, English, GPU-trained"].met is False
+    large = {bar.name: bar for bar in report.bars(sections, gpu=True)}
+    assert large["faithfulness, English, GPU-trained"].met is False
     assert found["faithfulness, Simplified Chinese, CPU-trained"].row()[2:] == ["50.0 %", "**missed**"]
     assert found["edge-F1 with line control over without"].row()[2:] == ["3.0×", "met"]
     assert found["points lost by the 4-step variant"].row()[2:] == ["", "not measured"]
@@ -195,7 +195,10 @@ def test_quick_is_a_tenth():
 
 def test_sheets_stay_small(tmp_path: Path):
     rng = np.random.default_rng(0)
-    noise = [Tile(rng.integers(0, 256, (128, 128, 3), np.uint8), "一只很长的说明文字，深蓝色背景，立体风格") for _ in range(32)]
+    noise = [
+        Tile(rng.integers(0, 256, (128, 128, 3), np.uint8), "一只很长的说明文字，深蓝色背景，立体风格")
+        for _ in range(32)
+    ]
     name = save_sheet(noise, tmp_path / "images" / "builtin-noise.webp")
     assert (tmp_path / "images" / name).stat().st_size <= MAX_BYTES
 
@@ -216,8 +219,23 @@ def test_the_module_says_what_is_wrong(tmp_path: Path, data_dir: Path, capsys: p
 
 def test_the_page_is_written_again_from_its_figures(tmp_path: Path, data_dir: Path):
     results.write(tmp_path / results.FILE, json.dumps({"about": {}, "sections": {}}))
+    (tmp_path / results.NOTES).write_text("Longer training would close it.\n", encoding="utf-8")
     assert main(["--data", str(data_dir), "--docs", str(tmp_path), "--render"]) == 0
-    assert "## Bars" in (tmp_path / results.PAGE).read_text(encoding="utf-8")
+    page = (tmp_path / results.PAGE).read_text(encoding="utf-8")
+    assert "## Bars" in page
+    assert "Longer training would close it." in page
+
+
+def test_the_judge_alone_is_trained(data_dir: Path, tmp_path: Path, model_dir: Path):
+    folder = tmp_path / "run"
+    raw = (CONFIG_DIR / "builtin-tiny.toml").read_text(encoding="utf-8")
+    file = tmp_path / "tiny.toml"
+    file.write_text(raw.replace("[unet]\n", '[unet]\nstyles = ["flat", "line"]\n'), encoding="utf-8")
+    options = ["--config", str(file), "--data", str(data_dir), "--run", str(folder), "--model-dir", str(model_dir)]
+    assert main([*options, "--train-only", "--quick", "--minutes", "5"]) == 0
+    assert (folder / "evaluator.pt").is_file()
+    assert (folder / "evaluator-words.json").is_file()
+    assert not (tmp_path / "docs").exists()
 
 
 def test_the_command_starts_the_module(data_dir: Path, monkeypatch: pytest.MonkeyPatch):
@@ -228,7 +246,9 @@ def test_the_command_starts_the_module(data_dir: Path, monkeypatch: pytest.Monke
         return subprocess.CompletedProcess(command, 3)
 
     monkeypatch.setattr(cli.subprocess, "run", fake)
-    done = CliRunner().invoke(cli.app, ["builtin", "--data", str(data_dir), "--quick", "--only", "vae", "--run", "here"])
+    done = CliRunner().invoke(
+        cli.app, ["builtin", "--data", str(data_dir), "--quick", "--only", "vae", "--run", "here"]
+    )
     assert done.exit_code == 3
     tail = ["--config", "builtin-cpu", "--data", str(data_dir), "--only", "vae", "--quick", "--run", "here"]
     assert called[0][1:] == ["-m", "danqing.training.evaluation", *tail]

@@ -292,6 +292,23 @@ def test_a_lora_that_does_not_fit_is_refused(
         )
 
 
+@pytest.mark.parametrize("file", ["tiny-v-4step/" + LORA, "mini-inpaint/conv_in.safetensors"])
+def test_a_damaged_file_is_named(home: Path, tmp_path: Path, file: str):
+    shutil.copytree(home, tmp_path / "models")
+    path = tmp_path / "models" / "Stable-diffusion" / file
+    path.write_bytes(path.read_bytes()[:-40])
+    info = Catalog(tmp_path / "models").find(path.parent.name)
+    with pytest.raises(BadFileError, match="cannot be read"):
+        load_unet(info, torch.float32)
+
+
+def test_strong_style_brings_a_distilled_model_no_guidance(derived_easel: Easel):
+    words = {"prompt": "the red cat --stylize 800", "syntax": "midjourney"}
+    few, full = (derived_easel.plans(model=name, **words)[0] for name in ("tiny-v-4step", "tiny-v"))
+    assert few.base.guidance_scale == 1.0
+    assert full.base.guidance_scale != 7.0
+
+
 def test_other_folders_with_a_base_are_no_derived_models(home: Path, tmp_path: Path):
     (tmp_path / "danqing.json").write_text('{"base": "tiny-v", "annotators": ["canny"]}', encoding="utf-8")
     assert read_derivation(tmp_path) is None

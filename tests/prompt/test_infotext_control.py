@@ -17,7 +17,7 @@ A1111 = (
     "a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512, "
     'ControlNet 0: "Module: canny, Model: control_v11p_sd15_canny [d14c016b], Weight: 0.8, '
     "Resize Mode: Resize and Fill, Processor Res: 512, Threshold A: 64, Threshold B: 128, Guidance Start: 0.1, "
-    'Guidance End: 0.9, Pixel Perfect: False, Control Mode: ControlNet is more important, '
+    "Guidance End: 0.9, Pixel Perfect: False, Control Mode: ControlNet is more important, "
     'Hr Option: High res only", Version: v1.10.1'
 )
 

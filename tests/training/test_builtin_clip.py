@@ -84,13 +84,13 @@ def test_the_loss_falls_and_the_pairs_are_found(
     model, run = clip_run(config, tokenizer, tmp_path, CPU)
     before = match_rate(model, tokenizer, data, config, 6)
     clip_stage.train_clip(model, run, data, tokenizer, config)
+    assert not model.training
     lines = [json.loads(line) for line in (tmp_path / "clip.jsonl").read_text(encoding="utf-8").splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
     assert losses[-1] < 0.8 * losses[0]
     assert lines[-1]["done"]
     assert lines[-1]["match_of_50"] >= 0
     assert match_rate(model, tokenizer, data, config, 6) > before
-    assert not model.training
 
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(

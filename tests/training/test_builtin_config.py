@@ -67,3 +67,13 @@ def test_bad_configurations_are_refused(tmp_path: Path, tiny: dict[str, Any]) ->
 def test_the_digest_follows_what_reaches_the_weights(tiny: dict[str, Any]) -> None:
     assert parse_config(tiny).digest() != parse_config(tiny | {"seed": 8}).digest()
     assert parse_config(tiny).digest() != parse_config(tiny | {"scenes": {"flat": 0.5}}).digest()
+
+
+def test_notice_names_every_package_with_author_and_licence() -> None:
+    notice = (Path(__file__).parents[2] / "NOTICE").read_text(encoding="utf-8")
+    entries = notice.split("\n- ")[1:]
+    names = {"MIT": "MIT licence", "Apache-2.0": "Apache License 2.0", "CC-BY-4.0": "CC BY 4.0"}
+    for source in parse_data(read_toml("data-builtin")).sources:
+        entry = " ".join(next(e for e in entries if e.startswith(f"{source.package} {source.version}")).split())
+        assert source.attribution in entry
+        assert names[source.licence] in entry

@@ -34,9 +34,7 @@ def test_join_keeps_only_what_is_configured_and_drawn(built: dataset.Dataset) ->
     assert built.rgba[0, 0, 0, 3] == 0
 
 
-def test_subgroups_and_labels_can_be_left_out(
-    packages: tuple[Path, list[dict[str, Any]]], config: TrainConfig
-) -> None:
+def test_subgroups_and_labels_can_be_left_out(packages: tuple[Path, list[dict[str, Any]]], config: TrainConfig) -> None:
     data = dataclasses.replace(config.data, subgroups=(), exclude=("^red",), exclude_subgroups=("face-smiling",))
     kept, _ = dataset.read_labels(data, packages[0])
     assert [c.words["en"][0] for c in kept] == ["banana", "lemon", "strawberry", "mending heart"]

@@ -64,7 +64,7 @@ def job(tiny: dict[str, Any], packages: tuple[Path, Any], tmp_path: Path) -> Sid
     if "job" not in _KEPT:
         config, run = parse_config(tiny), tmp_path / "run"
         home = tmp_path / "models" / "Stable-diffusion"
-        made = SideJob(config, run, packages[0].parent, home / "danqing-mini", torch.device("cpu"))
+        made = SideJob(config, run, packages[0].parent, home / "sketch", torch.device("cpu"))
         train(Job(config, run, made.data, made.device, made.model_dir, workers=1))
         _KEPT["job"] = made
     return _KEPT["job"]
@@ -205,15 +205,14 @@ def test_inpainting_goes_on_bit_for_bit(job: SideJob, tmp_path: Path) -> None:
 
 def test_the_few_step_variant_is_exported_and_found(job: SideJob) -> None:
     distill(job)
-    info = Catalog(job.model_dir.parents[1]).find("danqing-mini-4step")
+    info = Catalog(job.model_dir.parents[1]).find("sketch-4step")
     assert (info.defaults.steps, info.defaults.guidance_scale, info.defaults.sampler) == (4, 1.0, "Euler")
     assert info.defaults.schedule == "KL Optimal"
     about = json.loads((Path(info.path) / "danqing.json").read_text(encoding="utf-8"))
     assert about["samples"] == job.config.distill.stage.max_samples
     assert (job.run / "samples" / "distill.png").is_file()
-    lesson, _ = train_distill(
-        *(lambda done: (done.models, (done.pool, done.latents), done.config))(open_finished(job)), job.run
-    )
+    done = open_finished(job)
+    lesson, _ = train_distill(done.models, (done.pool, done.latents), done.config, job.run)
     unet = load_unet(info, torch.float32)
     x, t, states = torch.randn(1, 4, 4, 4), torch.tensor([400.0]), torch.randn(1, 77, 32)
     with torch.no_grad():
@@ -224,10 +223,10 @@ def test_the_few_step_variant_is_exported_and_found(job: SideJob) -> None:
 
 def test_the_inpainting_variant_is_exported_and_found(job: SideJob) -> None:
     inpaint(job)
-    info = Catalog(job.model_dir.parents[1]).find("danqing-mini-inpaint")
+    info = Catalog(job.model_dir.parents[1]).find("sketch-inpaint")
     assert info.is_inpainting
     assert load_unet(info, torch.float32).conv_in.in_channels == 2 * info.latent_channels + 1
-    assert info.defaults == Catalog(job.model_dir.parents[1]).find("danqing-mini").defaults
+    assert info.defaults == Catalog(job.model_dir.parents[1]).find("sketch").defaults
     assert (job.run / "samples" / "inpaint.png").is_file()
 
 

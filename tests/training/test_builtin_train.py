@@ -1,8 +1,11 @@
+"""The whole trainer on the tiny configuration: stages, resuming, what is exported, messages."""
+
 from __future__ import annotations
 
 import dataclasses
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,54 +13,70 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from transformers import CLIPVisionModelWithProjection
 
-from danqing.spec.errors import BadFileError, NotFoundError
-from danqing.training.builtin.__main__ import Job, main, stage_data, stage_tokenizer, stage_vae, train
-from danqing.training.builtin.config import StageConfig, TrainConfig, parse_config
-from danqing.training.builtin.dataset import composite
-from danqing.training.builtin.diffusion import add_noise, draw_timesteps, make_schedule
-from danqing.training.builtin.groupnorm import FastGroupNorm
-from danqing.training.builtin.latents import WHITE, cached, encode, normalize_latents
-from danqing.training.builtin.loop import Budget, Ema, step_seed
-from danqing.training.builtin.sample import sigma_ladder
-from danqing.training.builtin.unet import Hooks, unet_run, warm_start
-from danqing.training.builtin.vae import build_vae
+from danqing.spec.errors import BadFileError
+from danqing.training.builtin.__main__ import (
+    Job,
+    favored_rows,
+    main,
+    stage_clip,
+    stage_data,
+    stage_pool,
+    stage_tokenizer,
+    stage_vae,
+    train,
+)
+from danqing.training.builtin.config import TrainConfig
+from danqing.training.builtin.dataset import composite, split
+from danqing.training.builtin.latents import WHITE, encode
+from danqing.training.builtin.unet import unet_run
+from danqing.training.builtin.unet_loop import Hooks
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torch.*", "ignore::DeprecationWarning")
-
-
-@pytest.fixture
-def config(tiny: dict[str, Any]) -> TrainConfig:
-    return parse_config(tiny)
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
 
 
 def job(config: TrainConfig, packages: tuple[Path, Any], out: Path, **more: Any) -> Job:
-    return Job(config, out, packages[0], torch.device("cpu"), out / "model", **more)
+    return Job(config, out, packages[0].parent, torch.device("cpu"), out / "danqing-mini", workers=1, **more)
 
 
-@pytest.fixture
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("one_thread")
-def test_train_export_load_and_resume(config: TrainConfig, packages: tuple[Path, Any], tmp_path: Path) -> None:
+def test_train_export_load_and_resume(
+    config: TrainConfig,
+    packages: tuple[Path, Any],
+    tmp_path: Path,
+    interrupt_after: Callable[[int | None], None],
+) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(job(config, packages, whole))
+    for pause, stage in ((2, "vae"), (4, "clip")):
+        # an interrupted stage leaves a checkpoint; what it would have finished with is thrown away here
+        interrupt_after(pause)
+        train(job(config, packages, parts), last=stage)
+        (parts / "vae" / "config.json").unlink(missing_ok=stage == "clip")
+        (parts / "clip.pt").unlink(missing_ok=True)
+        interrupt_after(None)
+        train(job(config, packages, parts), last="vae")
     train(job(config, packages, parts, stop_after_steps=3), last="unet")
     train(job(config, packages, parts))
-    for name in ("unet", "text_encoder", "vae"):
-        file = next((whole / "model" / name).glob("*.safetensors"))
-        assert file.read_bytes() == (parts / "model" / name / file.name).read_bytes(), name
-    assert not list((whole / "model").rglob("*.tmp"))
-    about = json.loads((whole / "model" / "danqing.json").read_text(encoding="utf-8"))
+    for name in ("danqing-mini/unet", "danqing-mini/text_encoder", "danqing-mini/vae", "danqing-mini-clip"):
+        files = sorted((whole / name).rglob("*.safetensors"))
+        assert files
+        for file in files:
+            assert file.read_bytes() == (parts / file.relative_to(whole)).read_bytes(), file
+    assert not list((whole / "danqing-mini").rglob("*.tmp"))
+    about = json.loads((whole / "danqing-mini" / "danqing.json").read_text(encoding="utf-8"))
     assert about["samples_seen"] == config.unet.stage.max_samples
+    assert (about["concepts"], about["pictures"], about["styles"]) == (4, 7, ["3d", "flat"])
     assert np.shape(about["latent_rgb_factors"]) == (config.vae.latent_channels, 3)
     assert (whole / "samples" / "step-000006.png").exists()
-    _paint(whole / "model")
+    _paint(whole / "danqing-mini")
+    clip = whole / "danqing-mini-clip"
+    assert CLIPVisionModelWithProjection.from_pretrained(str(clip / "image_encoder")).config.image_size == 32
+    words = json.loads((clip / "vocabulary.json").read_text(encoding="utf-8"))
+    assert len(words) == 5  # the held-out concept may be named, too
 
 
 def _paint(folder: Path) -> None:
@@ -71,45 +90,58 @@ def _paint(folder: Path) -> None:
     assert float(pipe.scheduler.alphas_cumprod[-1]) == pytest.approx(4.03582e-05, rel=1e-2)
 
 
-@pytest.mark.usefixtures("one_thread")
-def test_latents_are_kept_normalised_and_made_again_for_another_autoencoder(
+def test_the_autoencoder_stage_measures_and_normalises(
     config: TrainConfig, packages: tuple[Path, Any], tmp_path: Path
 ) -> None:
-    here = job(config, packages, tmp_path)
-    data = stage_data(here)
-    vae = stage_vae(here, data)
-    first = cached(tmp_path / "latents.pt", vae, data, config, here.device)
-    plain = encode(vae, composite(data.rgba, WHITE), here.device, config.precision)
+    here = job(config, packages, tmp_path / "run")
+    full = stage_data(here)
+    vae = stage_vae(here, full)
+    plain = encode(vae, composite(split(full, held_out=False).rgba, WHITE), here.device, config.precision)
     assert plain.mean((0, 2, 3)).abs().max() < 1e-3
     assert (plain.std((0, 2, 3)) - 1).abs().max() < 1e-3
-    assert torch.equal(first.white[:, 0], plain.half())
-    stamp = (tmp_path / "latents.pt").stat().st_mtime_ns
-    again = cached(tmp_path / "latents.pt", vae, data, config, here.device)
-    assert torch.equal(first.colored, again.colored)
-    assert (tmp_path / "latents.pt").stat().st_mtime_ns == stamp
-    vae.quant_conv.bias.data += 1.0
-    other = cached(tmp_path / "latents.pt", vae, data, config, here.device)
-    assert not torch.equal(first.white, other.white)
+    last = json.loads((here.out / "vae.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    assert last["done"]
+    assert np.isfinite(last["psnr_db"])
+    stamp = (here.out / "vae" / "config.json").stat().st_mtime_ns
+    stage_vae(here, full)
+    assert (here.out / "vae" / "config.json").stat().st_mtime_ns == stamp
 
 
-def test_normalising_changes_no_picture(config: TrainConfig, packages: tuple[Path, Any], tmp_path: Path) -> None:
-    data = stage_data(job(config, packages, tmp_path))
-    torch.manual_seed(0)
-    vae = build_vae(config.vae).eval().requires_grad_(False)
-    x = torch.from_numpy(composite(data.rgba, WHITE))
-    before = vae.decode(vae.encode(x).latent_dist.mode()).sample
-    normalize_latents(vae, data, torch.device("cpu"), "fp32")
-    after = vae.decode(vae.encode(x).latent_dist.mode()).sample
-    assert torch.allclose(before, after, atol=1e-4)
+def test_without_held_out_pictures_the_seen_ones_are_measured(
+    config: TrainConfig, packages: tuple[Path, Any], tmp_path: Path
+) -> None:
+    data = dataclasses.replace(config.data, exclude=("^mending",))
+    here = job(dataclasses.replace(config, data=data), packages, tmp_path / "run")
+    full = stage_data(here)
+    assert not split(full, held_out=True).pictures
+    stage_vae(here, full)
+    last = json.loads((here.out / "vae.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    assert np.isfinite(last["psnr_db"])
 
 
-@pytest.mark.usefixtures("one_thread")
+def test_what_is_held_out_is_seen_by_no_stage(config: TrainConfig, packages: tuple[Path, Any], tmp_path: Path) -> None:
+    here = job(config, packages, tmp_path / "run")
+    full = stage_data(here)
+    assert "2764-200D-1FA79" in {p.concept.hexcode for p in full.pictures}
+    assert "2764-200D-1FA79" not in {p.concept.hexcode for p in stage_pool(here, full).pictures}
+    unet = dataclasses.replace(config.unet, styles=("flat",), labels=("red apple", "mending heart"))
+    chosen = job(dataclasses.replace(config, unet=unet), packages, tmp_path / "other")
+    assert [(p.style, p.concept.hexcode) for p in stage_pool(chosen, full).pictures] == [("flat", "1F34E")]
+    seen = split(full, held_out=False).pictures
+    assert [seen[row].concept.hexcode for row in favored_rows(seen, chosen.config)] == ["1F34E"]
+    assert favored_rows(seen, config).tolist() == list(range(len(seen)))
+
+
 def test_text_starts_spread_and_padding_ignored(
     config: TrainConfig, packages: tuple[Path, Any], tmp_path: Path
 ) -> None:
-    here = job(config, packages, tmp_path)
-    tokenizer = stage_tokenizer(here, stage_data(here))
-    models, _ = unet_run(config, tokenizer, tmp_path, here.device)
+    here = job(config, packages, tmp_path / "run")
+    here.out.mkdir()
+    full = stage_data(here)
+    tokenizer = stage_tokenizer(here, full)
+    text = stage_clip(here, full, tokenizer).text
+    models, _ = unet_run(config, tokenizer, text, here.out, here.device)
+    assert not any(p.requires_grad for p in models.text.parameters())
     captions = ["red apple, 3d", "banana, 3d", "红心，3d"]
     with torch.no_grad():
         states = models.encode(captions, here.device)
@@ -124,24 +156,6 @@ def test_text_starts_spread_and_padding_ignored(
         assert float(mass[row, :words].sum()) > 2 * words / 77
 
 
-@pytest.mark.usefixtures("one_thread")
-def test_warm_start_takes_the_body_and_leaves_what_reads_text(
-    config: TrainConfig, packages: tuple[Path, Any], tmp_path: Path
-) -> None:
-    train(job(config, packages, tmp_path / "a", stop_after_steps=2), last="unet")
-    here = job(config, packages, tmp_path / "b")
-    tokenizer = stage_tokenizer(here, stage_data(here))
-    models, run = unet_run(config, tokenizer, tmp_path / "b", here.device)
-    before = {k: v.clone() for k, v in models.unet.state_dict().items()}
-    taken = warm_start(models, run, tmp_path / "a" / "unet.ckpt.pt")
-    changed = {k for k, v in models.unet.state_dict().items() if not torch.equal(v, before[k])}
-    assert 0 < len(changed) <= taken < len(before)
-    assert not [k for k in changed if "attn2" in k]
-    assert all(torch.equal(s, p) for s, p in zip(run.ema.shadow, run.ema.params, strict=True))
-    with pytest.raises(NotFoundError, match="checkpoint"):
-        warm_start(models, run, tmp_path / "nothing.pt")
-
-
 @pytest.mark.parametrize(("load", "threads"), [(0.5, 2), (9.0, 1)])
 def test_threads_follow_the_load(load: float, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[int] = []
@@ -150,17 +164,17 @@ def test_threads_follow_the_load(load: float, threads: int, monkeypatch: pytest.
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     monkeypatch.setattr(torch, "set_num_threads", chosen.append)
     Hooks().fit_threads()
+    monkeypatch.undo()
     assert chosen == [threads]
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_checkpoint_of_another_configuration_is_refused(
     config: TrainConfig, packages: tuple[Path, Any], tmp_path: Path
 ) -> None:
-    train(job(config, packages, tmp_path, stop_after_steps=1), last="unet")
+    train(job(config, packages, tmp_path / "run", stop_after_steps=1), last="unet")
     other = dataclasses.replace(config, seed=config.seed + 1)
     with pytest.raises(BadFileError, match="another configuration"):
-        train(job(other, packages, tmp_path), last="unet")
+        train(job(other, packages, tmp_path / "run"), last="unet")
 
 
 def test_command_refuses_an_old_run_and_a_missing_configuration(
@@ -171,68 +185,3 @@ def test_command_refuses_an_old_run_and_a_missing_configuration(
     assert "--resume" in capsys.readouterr().err
     assert main(["--config", "none", "--out", str(tmp_path / "new")]) == 2
     assert "builtin-tiny" in capsys.readouterr().err
-
-
-def test_schedule_ends_and_training_density(config: TrainConfig) -> None:
-    schedule = make_schedule(config)
-    assert schedule.sigmas[-1] == pytest.approx(157.4, abs=0.1)
-    assert schedule.sigmas[0] == pytest.approx(0.01, abs=1e-4)
-    steps = draw_timesteps(schedule, np.random.default_rng(0), 4000)
-    log_sigma = np.log(schedule.sigmas[steps])
-    assert (steps.min(), steps.max()) > (-1, 900)
-    assert 0.2 < np.median(log_sigma) < 0.9
-    ladder = sigma_ladder(schedule, 12)
-    assert ladder[-1] == 0
-    assert (np.diff(ladder) < 0).all()
-
-
-@pytest.mark.parametrize("gamma", [0.0, 5.0])
-def test_v_target_recovers_the_picture(config: TrainConfig, gamma: float) -> None:
-    schedule = make_schedule(config)
-    x0, noise = torch.randn(6, 2, 3, 3, dtype=torch.float64), torch.randn(6, 2, 3, 3, dtype=torch.float64)
-    steps = np.array([0, 10, 200, 500, 900, 999])
-    noised = add_noise(schedule, x0, noise, steps, gamma)
-    a = torch.from_numpy(schedule.alpha_bar[steps]).sqrt().view(-1, 1, 1, 1)
-    assert torch.allclose(a * noised.x - (1 - a**2).sqrt() * noised.target, x0, atol=1e-9)
-    assert noised.weight.max() <= 1
-
-
-def test_fast_group_norm_has_group_norms_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("danqing.training.builtin.groupnorm.MIN_ELEMENTS", 0)
-    plain, fast = torch.nn.GroupNorm(4, 8).double(), FastGroupNorm(4, 8).double()
-    with torch.no_grad():
-        plain.weight.normal_()
-        plain.bias.normal_()
-    fast.load_state_dict(plain.state_dict())
-    grads = []
-    for module in (plain, fast):
-        x = torch.randn(3, 8, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
-        (module(x) * torch.linspace(-1, 2, x.numel(), dtype=torch.float64).view_as(x)).sum().backward()
-        grads.append((x.grad, module.weight.grad, module.bias.grad))
-    for a, b in zip(*grads, strict=True):
-        assert torch.allclose(a, b, atol=1e-4)
-
-
-def test_budget_warms_up_decays_and_ends() -> None:
-    stage = StageConfig(batch=1, lr=1.0, max_samples=100, decay_samples=20, warmup_steps=10)
-    budget = Budget(stage)
-    assert budget.factor(0, 0) == pytest.approx(0.1)
-    assert budget.factor(50, 50) == 1.0
-    assert budget.factor(90, 90) == pytest.approx(0.5)
-    assert budget.factor(100, 100) == 0.0
-    assert Budget(stage, deadline=0.0).factor(50, 50) == 0.0
-
-
-def test_average_follows_and_stands_in() -> None:
-    weight = torch.nn.Parameter(torch.zeros(2))
-    ema = Ema([weight], 0.9)
-    weight.data.fill_(1.0)
-    ema.update(0)
-    assert ema.shadow[0].tolist() == pytest.approx([0.9, 0.9])
-    with ema.applied():
-        assert weight.tolist() == pytest.approx([0.9, 0.9])
-    assert weight.tolist() == [1.0, 1.0]
-
-
-def test_step_seeds_differ() -> None:
-    assert len({step_seed(s, k, i) for s in (1, 2) for k in ("vae", "unet") for i in range(500)}) == 2000

@@ -14,19 +14,22 @@ import threading
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 
 from PIL import Image, ImageDraw, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from danqing.spec.errors import BadFileError, ConflictError, InvalidRequestError, NotFoundError
+from danqing.spec.errors import BadFileError, ConflictError, InvalidRequestError, NotFoundError, UnsupportedError
 from danqing.spec.events import PreviewEvent, ProgressEvent, RecordEvent, StateEvent
 from danqing.spec.geometry import SizePx
-from danqing.spec.model import ModelDefaults, ModelInfo, ModelRef
+from danqing.spec.model import ControlNetInfo, ImageEncoderInfo, IpAdapterInfo, ModelDefaults, ModelInfo, ModelRef
 from danqing.spec.plan import PassPlan, Plan, SamplingPlan, SeedPlan, TextPlan
 from danqing.spec.record import Job, Record, Timings, Versions
 from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.request import parse_request
+from danqing.spec.sight import Background, Found, Interrogation, Tag, Wording
+from danqing.spec.upscale import UpscalePlan, UpscalerFile
 
 MODEL = ModelInfo(
     name="danqing-mini",
@@ -38,6 +41,31 @@ MODEL = ModelInfo(
     defaults=ModelDefaults(sampler="DPM++ 2M", steps=20, guidance_scale=5.0, size_px=128),
     styles=("3d", "flat"),
 )
+LINE = ControlNetInfo(
+    name="danqing-mini-line",
+    path="builtin/line",
+    sha256="1" * 64,
+    builtin=True,
+    base=MODEL.name,
+    in_channels=8,
+    annotators=("canny", "lineart_xdog", "softedge_dog", "scribble_canny", "mlsd_lsd"),
+)
+DETAIL = LINE.model_copy(update={"name": "danqing-mini-detail", "sha256": "2" * 64, "annotators": ("tile_resample",)})
+FOREIGN = LINE.model_copy(update={"name": "sd15-canny", "sha256": "3" * 64, "hint_scale": 16, "base": None})
+ADAPTER = IpAdapterInfo(
+    name="danqing-mini",
+    path="builtin/ip-adapter.safetensors",
+    sha256="6" * 64,
+    encoder=ImageEncoderInfo(path="builtin/image_encoder", sha256="7" * 64, embedding_width=8),
+    context_width=256,
+    layer_widths=(64,),
+)
+UPSCALER = UpscalerFile(name="4x-draw", path="4x-draw.pth", sha256="4" * 64, aliases=("4x Draw",))
+SEEN = {
+    "en": ("a red apple, 3d, on a white background", ("apple", "fruit", "red")),
+    "zh-Hans": ("红色的苹果，3D，白色背景", ("苹果", "水果")),
+    "zh-Hant": ("紅色的蘋果，3D，白色背景", ("蘋果", "水果")),
+}
 
 
 def picture(prompt: str, seed: int, width_px: int, height_px: int, done: float = 1.0) -> Image.Image:
@@ -68,6 +96,11 @@ class FakeStudio:
         self.lock = threading.RLock()
         self.number = 0
         self.held_at: tuple[int, int] | None = None
+        self.nets = [LINE, DETAIL, FOREIGN]
+        self.catalog = SimpleNamespace(image_adapters=lambda: self.adapters)
+        self.adapters = [ADAPTER]
+        self.blind: Exception | None = None
+        self.settings = SimpleNamespace(models_path=Path(__file__).parent / "no-models")
 
     @contextmanager
     def holding(self, index, step):
@@ -92,6 +125,12 @@ class FakeStudio:
             find_sampler(request.sampling.sampler)
         if request.model not in (None, MODEL.name):
             raise InvalidRequestError("there is no such model", field="model", value=request.model, allowed=MODEL.name)
+        for index, unit in enumerate(request.controls):
+            if unit.model == FOREIGN.name:
+                field = f"controls.{index}.model"
+                raise UnsupportedError("it is not made for the model", field=field, value=unit.model)
+            if unit.image is None and request.kind == "txt2img":
+                raise InvalidRequestError("this unit has no picture to follow", field=f"controls.{index}.image")
         if request.kind == "outpaint" and not request.margins.any:
             raise InvalidRequestError("no side is extended", field="margins", allowed="at least one side above 0")
         seed = request.seed if request.seed is not None else int(time.time() * 1000) % 2**31
@@ -264,7 +303,45 @@ class FakeStudio:
             raise BadFileError("no settings are written in this picture", field="image")
         return parse_request(json.loads(text))
 
+    # seeing and enlarging
+    def _seen(self, reference):
+        kind, _, name = reference.partition(":")
+        return self.picture_bytes(self.record(name).picture if kind == "record" else name)
+
+    def interrogate(self, reference, *, tags=12):
+        if self.blind:
+            raise self.blind
+        self._seen(reference)
+        words = {
+            language: Wording(caption=caption, label=tags[0], tags=tuple(Tag(text=tag, score=0.5) for tag in tags))
+            for language, (caption, tags) in SEEN.items()
+        }
+        background = Background(kind="plain", colors=("white",))
+        return Interrogation(words=words, concept="1F34E", score=0.9, background=background, model="5" * 64)
+
+    def search(self, text="", *, limit=20, **_):
+        if self.blind:
+            raise self.blind
+        found = sorted(self.records(limit=1000), key=lambda r: text not in r.plan.base.text.prompt)
+        return [Found(record=record, score=0.5) for record in found][:limit]
+
+    def upscale(self, request):
+        with Image.open(io.BytesIO(self._seen(request.image))) as image:
+            large = image.resize((image.width * 4, image.height * 4))
+        out = io.BytesIO()
+        large.save(out, "PNG")
+        sides = {"width_px": large.width, "height_px": large.height}
+        sha256 = self._blob(out.getvalue())
+        plan = UpscalePlan(image=sha256, scale=4, upscaler=UPSCALER.name, **sides)
+        return SimpleNamespace(picture=SimpleNamespace(sha256=sha256, media_type="image/png", **sides), plan=plan)
+
     # names
+    def controlnets(self):
+        return self.nets
+
+    def upscalers(self):
+        return [UPSCALER]
+
     def models(self):
         return [MODEL]
 

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from danqing.spec.control import ControlUnit
 from danqing.spec.errors import InvalidRequestError
 from danqing.spec.geometry import Margins, SizePx
+from danqing.spec.image_prompt import ImagePrompt
 from danqing.spec.request import (
     DynamicThreshold,
     Guidance,
@@ -69,6 +71,24 @@ HIRES = st.builds(
     sampler=maybe(NAME),
     guidance_scale=maybe(unit(0, 100)),
 )
+REFERENCE = st.sampled_from(["record:abc", "sha256:" + "0f" * 32])
+CONTROL = st.builds(
+    ControlUnit,
+    model=NAME,
+    image=maybe(REFERENCE),
+    mask=maybe(REFERENCE),
+    annotator=st.sampled_from(["canny", "none"]),
+    params=st.sampled_from([{}, {"low_threshold": 50.0}, {"colors": "mean"}]),
+    resolution_px=maybe(st.integers(64, 2048)),
+    pixel_perfect=st.booleans(),
+    weight=unit(0, 2),
+    start=unit(0, 0.4),
+    end=unit(0.5, 1),
+    mode=st.sampled_from(["balanced", "prompt", "control"]),
+    resize_mode=st.sampled_from(["stretch", "crop", "fill"]),
+    passes=st.sampled_from(["both", "base", "hires"]),
+)
+LIKE = st.builds(ImagePrompt, image=REFERENCE, weight=unit(0, 2), start=unit(0, 0.4), end=unit(0.5, 1))
 COMMON = {
     "prompt": TEXT,
     "negative_prompt": TEXT,
@@ -90,11 +110,14 @@ COMMON = {
     "guidance": GUIDANCE,
     "hires": maybe(HIRES),
     "refiner": maybe(st.builds(Refiner, model=NAME, switch_at=unit(0.01, 1))),
+    "controls": st.lists(CONTROL, max_size=2).map(tuple),
+    "image_prompts": st.lists(LIKE, max_size=2).map(tuple),
+    "image_mix": st.sampled_from(["tokens", "average"]),
+    "image_adapter": maybe(NAME),
     "precision": st.sampled_from(["auto", "float32"]),
     "output": st.builds(Output, format=st.sampled_from(["png", "jpeg", "webp"]), quality=st.integers(1, 100)),
     "parent": maybe(NAME),
 }
-REFERENCE = st.sampled_from(["record:abc", "sha256:" + "0f" * 32])
 FILL = st.sampled_from(["original", "fill", "latent_noise", "latent_nothing"])
 INIT = {
     **COMMON,
@@ -176,6 +199,9 @@ def test_no_seed_means_a_random_one(seed):
         (Form(hires=True, hires_scale=99), "hires_scale"),
         (Form(format="gif"), "format"),
         (Form(steps=1.5), "steps"),
+        (Form(controls=({"model": "line", "weight": 3},)), "controls.0.weight"),
+        (Form(controls=({"model": "line", "start": 0.5, "end": 0.5},)), "controls.0"),
+        (Form(image_prompts=({"image": "record:1"}, {"image": "x"})), "image_prompts.1.image"),
     ],
 )
 def test_bad_values_name_their_control(form, control):

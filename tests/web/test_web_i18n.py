@@ -74,7 +74,8 @@ def without_comments(script):
 def test_no_word_is_unused():
     sources = [*SCRIPTS, *WEB.rglob("*.py")]
     text = "".join(source.read_text(encoding="utf-8") for source in sources)
-    built = ("k.", "f.", "o.", "h.", "sec.", "s.d.", "s.stage.", "s.brief.", "s.send.", "e.code.", "e.image", "e.mask")
+    built = ("k.", "f.", "o.", "h.", "c.", "l.", "sec.", "s.d.", "s.stage.", "s.brief.", "s.send.", "s.history.")
+    built += ("e.code.", "e.image", "e.mask")
     assert [key for key in words("en") if not key.startswith(built) and f"{key}" not in text] == []
 
 
@@ -82,8 +83,8 @@ def test_no_word_is_unused():
 def test_scripts_name_only_keys_that_exist(script):
     code = without_comments(script)
     named = re.findall(r"\bt\(\s*'([\w.-]+)'", code)
-    named += re.findall(r"\bt(?:Aria|Title|Placeholder)?: '([\w.-]+)'", code)
-    assert set(named) - {"aria-label", "title", "placeholder"} <= set(words("en"))
+    named += re.findall(r"\bt(?:Aria|Title|Placeholder|Label)?: '([\w.-]+)'", code)
+    assert set(named) - {"aria-label", "title", "placeholder", "label"} <= set(words("en"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)

@@ -11,8 +11,9 @@ import time
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from page_studio import FakeStudio, picture
+from page_studio import DETAIL, FOREIGN, LINE, SEEN, UPSCALER, FakeStudio, picture
 
+from danqing.spec.errors import MissingWeightsError
 from danqing.spec.request import Txt2ImgRequest
 from danqing.web.i18n import words
 from danqing.web.routes import add_routes
@@ -113,6 +114,46 @@ def test_status_counts_what_waits(client, studio):
     assert status["waiting"] == 1
     assert status["jobs"][0]["count"] == 2
     assert status["jobs"][0]["size"] == [128, 128]
+
+
+def test_cards_are_offered_what_fits_the_model(client, studio):
+    offers = client.get("/web/controls?model=danqing-mini").json()
+    assert offers["models"] == [LINE.name, DETAIL.name]
+    suited = {kind["key"]: kind["model"] for kind in offers["kinds"]}
+    assert (suited["canny"], suited["tile_resample"], suited["normal_relief"]) == (LINE.name, DETAIL.name, None)
+    assert [kind["group"] for kind in offers["kinds"]] == ["line"] * 5 + ["block"] * 3 + ["detail", "own"]
+    assert offers["likes"] is True
+    studio.nets = [FOREIGN, LINE.model_copy(update={"annotators": (), "name": "some-canny", "base": None})]
+    offers = client.get("/web/controls").json()
+    assert offers["models"] == ["some-canny"]
+    assert next(kind["model"] for kind in offers["kinds"] if kind["key"] == "canny") == "some-canny"
+
+
+def test_maps_descriptions_and_enlarging(client, studio, record):
+    image = f"record:{record.id}"
+    assert client.post("/web/annotate", json={"image": image, "annotator": "canny"}).status_code == 403
+    made = client.post("/web/annotate", json={"image": image, "annotator": "canny"}, headers=PAGE).json()
+    assert client.get("/web/uploads/" + made["ref"].removeprefix("sha256:")).headers["content-type"] == "image/png"
+    seen = client.post("/web/interrogate", json={"image": image}, headers=PAGE).json()["words"]
+    assert {language: one["caption"] for language, one in seen.items()} == {k: v[0] for k, v in SEEN.items()}
+    large = client.post("/web/upscale", json={"image": image}, headers=PAGE).json()
+    assert (large["width_px"], large["height_px"], large["upscaler"]) == (512, 512, UPSCALER.name)
+    saved = client.get("/web/uploads/" + large["ref"].removeprefix("sha256:") + "?name=large-x4")
+    assert saved.headers["content-disposition"] == 'attachment; filename="large-x4.png"'
+    assert client.get("/web/looks?search=apple", headers=PAGE).json()["records"][0]["id"] == record.id
+
+
+def test_what_cannot_be_seen_is_said_in_the_language(client, studio, record):
+    studio.blind = MissingWeightsError("mini-CLIP is not installed", field="model", next_step="reinstall")
+    for answer in (
+        client.post("/web/interrogate?lang=zh-Hant", json={"image": f"record:{record.id}"}, headers=PAGE),
+        client.get("/web/looks?search=x&lang=zh-Hant", headers=PAGE),
+    ):
+        assert answer.status_code == 424
+        assert answer.json()["text"] == words("zh-Hant")["e.sight"]
+        assert "mini-CLIP" in answer.json()["original"]
+    gone = client.post("/web/upscale?lang=zh-Hant", json={"image": "record:none"}, headers=PAGE)
+    assert gone.status_code == 404
 
 
 def test_the_page_loads_no_torch():

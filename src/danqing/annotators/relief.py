@@ -11,8 +11,9 @@ from danqing.annotators.sizes import resize_picture
 
 _WORK_PX = 256
 _COARSEST_PX = 8
-_CYCLES, _ROUNDS, _COARSEST_ROUNDS = 6, 2, 16
+_CYCLES, _ROUNDS, _COARSEST_ROUNDS = 4, 2, 16
 _DAMPING = 0.8
+_COARSE_INSIDE = 0.7
 _STENCIL = np.array([[0, -1, 0], [-1, 4, -1], [0, -1, 0]], np.float32)
 
 
@@ -54,19 +55,22 @@ def _poisson(inside: Floats) -> Floats:
     overshooting where the outline is ragged.
     """
     mask = (inside > 0.5).astype(np.float32)
-    u, left = np.zeros_like(mask), mask
-    towards, dot = np.zeros_like(mask), 0.0
-    step = np.zeros_like(mask)
+    u: Floats = np.zeros_like(mask)
+    left: Floats = mask
+    towards: Floats = np.zeros_like(mask)
+    step: Floats = np.zeros_like(mask)
+    dot = 0.0
     for _ in range(_CYCLES):
         fresh = _correction(left, mask)
         turn = float(np.vdot(fresh, step)) / dot if dot else 0.0
-        towards = fresh - np.float32(turn) * towards
+        towards = np.asarray(fresh - turn * towards, np.float32)
         step = _minus_laplacian(towards) * mask
         dot = float(np.vdot(towards, step))
         if dot <= 0:
             break
-        share = np.float32(np.vdot(left, towards) / dot)
-        u, left = u + share * towards, left - share * step
+        share = float(np.vdot(left, towards)) / dot
+        u = np.asarray(u + share * towards, np.float32)
+        left = np.asarray(left - share * step, np.float32)
     return u
 
 
@@ -79,16 +83,16 @@ def _correction(residual: Floats, mask: Floats) -> Floats:
     e = _jacobi(e, residual, mask, _ROUNDS)
     left = (residual - _minus_laplacian(e)) * mask
     size_px = (width_px + 1) // 2, (height_px + 1) // 2
-    coarse_mask = (cv2.resize(mask, size_px, interpolation=cv2.INTER_AREA) > 0.7).astype(np.float32)
+    coarse_mask = (cv2.resize(mask, size_px, interpolation=cv2.INTER_AREA) > _COARSE_INSIDE).astype(np.float32)
     # a pixel of the coarse grid is two wide, so its Laplacian counts four times
     coarse = np.asarray(cv2.resize(left, size_px, interpolation=cv2.INTER_AREA), np.float32) * 4 * coarse_mask
     wide = cv2.resize(_correction(coarse, coarse_mask), (width_px, height_px), interpolation=cv2.INTER_LINEAR)
-    return _jacobi(e + np.asarray(wide, np.float32) * mask, residual, mask, _ROUNDS)
+    return _jacobi(np.asarray(e + wide * mask, np.float32), residual, mask, _ROUNDS)
 
 
 def _jacobi(u: Floats, right: Floats, mask: Floats, rounds: int) -> Floats:
     for _ in range(rounds):
-        u = u + (right - _minus_laplacian(u)) * mask * np.float32(_DAMPING / 4)
+        u = np.asarray(u + (right - _minus_laplacian(u)) * mask * (_DAMPING / 4), np.float32)
     return u
 
 

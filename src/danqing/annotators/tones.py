@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from danqing.annotators.sheet import Bytes, Sheet
@@ -19,7 +20,9 @@ def invert(sheet: Sheet) -> Bytes:
 
 def threshold(sheet: Sheet) -> Bytes:
     """White where the darkest channel is above the threshold, `[h, w]`."""
-    return np.where(sheet.rgb.min(axis=2) > sheet.number("threshold"), 255, 0).astype(np.uint8)
+    red, green, blue = cv2.split(sheet.rgb)
+    darkest = cv2.min(cv2.min(red, green), blue)
+    return np.where(darkest > sheet.number("threshold"), np.uint8(255), np.uint8(0))
 
 
 def grayscale(sheet: Sheet) -> Bytes:

@@ -16,6 +16,8 @@ from danqing.cli.failures import INTERRUPTED, report
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "paint": ("danqing.cli.paint", "Paint pictures from a brief, or from a brief and a picture."),
+    "vary": ("danqing.cli.vary", "Paint pictures like a picture."),
+    "blend": ("danqing.cli.blend", "Paint something between two to five pictures."),
     "serve": ("danqing.cli.serve", "Open the studio in the browser, with its HTTP API."),
     "upscale": ("danqing.cli.upscale", "Make a picture larger."),
     "gallery": ("danqing.cli.gallery", "List, show, export, delete and restore what was painted."),

@@ -39,9 +39,16 @@ def paint(options: PaintCommand) -> None:
     --control makes the picture follow another one: the ControlNet, the picture, the annotator that makes its map, how
     strongly, and in which share of the steps. Without a picture (danqing-mini-line::canny) it follows the --init one.
 
+    --image-prompt paints like a picture, beside the words or without any; several may be given, each with its weight.
+
     Examples: danqing paint "a red apple, 3d" --seed 7 -o apple.png  ·  danqing paint "a hat" --init cat.png
     --mask hat.png  ·  danqing paint "a house" --control danqing-mini-line:sketch.png:scribble_xdog@0.8,0-0.6
     """
+    run_paint(options)
+
+
+def run_paint(options: PaintCommand) -> None:
+    """Paint, save, and tell what was painted."""
     terminal = terminal_of(options)
     started_s = time.monotonic()
     target = plan_target(options.out, options.format)

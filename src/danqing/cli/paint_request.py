@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from danqing.cli.control_option import SYNTAX, parse_control
+from danqing.cli.image_option import SYNTAX as IMAGE_SYNTAX
+from danqing.cli.image_option import parse_image_prompt
 from danqing.spec.errors import BadFileError, DanqingError, InvalidRequestError, NotFoundError
 from danqing.studio.service import Studio
 
@@ -25,7 +27,7 @@ def _option(*names: str, help: str, panel: str, metavar: str | None = None) -> A
 
 _BRIEF, _SIZES, _SAMPLING = "Brief", "Size and count", "Sampling"
 _INIT, _HIRES, _VARIATION = "From a picture", "Second, larger pass", "Variation"
-_CONTROL = "Control"
+_CONTROL, _LIKE = "Control", "Like a picture"
 _NO_PICTURE = f"sha256:{'0' * 64}"
 
 
@@ -85,6 +87,16 @@ class PaintOptions:
             "--control", help="A ControlNet and the picture it follows; repeatable.", panel=_CONTROL, metavar=SYNTAX
         ),
     ] = None
+    image_prompt: Annotated[
+        list[str] | None,
+        _option("--image-prompt", help="A picture to paint like; repeatable.", panel=_LIKE, metavar=IMAGE_SYNTAX),
+    ] = None
+    image_mix: Annotated[
+        str | None, _option("--image-mix", help="Several: tokens (side by side) or average (a blend).", panel=_LIKE)
+    ] = None
+    image_adapter: Annotated[
+        str | None, _option("--image-adapter", help="An IP-Adapter; the one that fits if unset.", panel=_LIKE)
+    ] = None
     hires: Annotated[float | None, _option("--hires", help="Scale, for example 2.", panel=_HIRES)] = None
     hires_upscaler: Annotated[str | None, _option("--hires-upscaler", help="latent, lanczos …", panel=_HIRES)] = None
     hires_steps: Annotated[int | None, _option("--hires-steps", help="As the first pass if unset.", panel=_HIRES)] = (
@@ -127,6 +139,9 @@ def request_data(options: PaintOptions, output_format: str | None) -> dict[str, 
         "hires": _hires(options),
         "variation": _variation(options),
         "controls": [parse_control(text) for text in options.control or ()] or None,
+        "image_prompts": [parse_image_prompt(text) for text in options.image_prompt or ()] or None,
+        "image_mix": options.image_mix,
+        "image_adapter": options.image_adapter,
         "output": _set(format=output_format),
         **_init(options),
     }
@@ -265,14 +280,16 @@ def without_pictures(data: dict[str, Any]) -> dict[str, Any]:
 
 def _with_pictures(data: dict[str, Any], named: Callable[[str, str], str]) -> dict[str, Any]:
     """The Request's data with every picture renamed by `named(picture, option)`."""
-    changed = {
+    changed: dict[str, Any] = {
         name: named(data[name], option) for name, option in (("image", "--init"), ("mask", "--mask")) if name in data
     }
     controls = [
         unit | {name: named(unit[name], "--control") for name in ("image", "mask") if name in unit}
         for unit in data.get("controls", ())
     ]
-    return data | changed | ({"controls": controls} if controls else {})
+    prompts = [one | {"image": named(one["image"], "--image-prompt")} for one in data.get("image_prompts", ())]
+    lists = {"controls": controls, "image_prompts": prompts}
+    return data | changed | {name: units for name, units in lists.items() if units}
 
 
 def read_file(path: Path, option: str, max_bytes: int) -> bytes:
@@ -329,6 +346,9 @@ OPTION_OF_FIELD = {
     "clip_skip": "--clip-skip",
     "margins": "--expand",
     "controls": "--control",
+    "image_prompts": "--image-prompt",
+    "image_mix": "--image-mix",
+    "image_adapter": "--image-adapter",
 }
 _SAME_NAME = frozenset({"model", "vae", "syntax", "count", "seed", "noise", "strength", "mask", "fill"})
 

@@ -66,6 +66,40 @@ class ControlInput:
 
 
 @dataclass(frozen=True, eq=False)
+class EmbedImage:
+    """A picture to what an image adapter reads, float32 [width]; remembered by the picture's hash.
+
+    Attributes:
+        encoder: Which image tower.
+        sha256: Content hash of the picture.
+        picture: uint8 [h, w, 3], of any size.
+    """
+
+    encoder: ModelRef
+    sha256: str
+    picture: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ImageInput:
+    """What image prompts add to a Denoise Call.
+
+    Attributes:
+        adapter: Which image adapter (IP-Adapter).
+        embeddings: Of the pictures, float32 [n, width].
+        shares: Attention that each gets beside the others, above 0.
+        weight: Strength of all of them together, 0 to 2.
+        rows: Whether each row of the Call reads the pictures; the others (negative prompt) read the empty picture.
+    """
+
+    adapter: ModelRef
+    embeddings: torch.Tensor
+    shares: tuple[float, ...]
+    weight: float
+    rows: tuple[bool, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Denoise:
     """One latent under several conditionings at one sigma; the answer is denoised float32 [rows, c, h, w].
 
@@ -77,6 +111,7 @@ class Denoise:
         extra: Further input channels (mask and masked picture of an inpainting UNet), [1, c2, h, w].
         perturbed: How many of the last rows run with identity self-attention in the mid block (PAG).
         controls: ControlNet units; their effects add up.
+        images: Image prompts; Calls with and without them share a batch.
     """
 
     model: ModelKey
@@ -86,6 +121,7 @@ class Denoise:
     extra: torch.Tensor | None = None
     perturbed: int = 0
     controls: tuple[ControlInput, ...] = ()
+    images: ImageInput | None = None
 
     @property
     def control_set(self) -> tuple[str, ...]:
@@ -185,7 +221,7 @@ class Report:
     denoised: torch.Tensor | None = None
 
 
-ModelCall = EncodeText | Denoise | EncodeImage | Decode | Describe | Upscale | Exclusive
+ModelCall = EncodeText | EmbedImage | Denoise | EncodeImage | Decode | Describe | Upscale | Exclusive
 Call = ModelCall | Report
 Session = Generator[Call, Any, Any]
 """A running pipeline; its return value is what `Finished.result` carries."""

@@ -17,6 +17,7 @@ from danqing.engine.calls import (
     Denoise,
     Describe,
     Description,
+    EmbedImage,
     EncodeImage,
     EncodeText,
     Exclusive,
@@ -102,7 +103,11 @@ class FakeExecutor:
         if isinstance(call, EncodeText):
             return tuple(context_of(text) for text in call.texts)
         if isinstance(call, Denoise):
-            return torch.cat([self._denoised(call.x, call.sigma, context) for context in call.contexts])
+            shifts = _image_shifts(call)
+            rows = zip(call.contexts, shifts, strict=True)
+            return torch.cat([self._denoised(call.x, call.sigma, context + shift) for context, shift in rows])
+        if isinstance(call, EmbedImage):
+            return call.picture.float().mean(dim=(0, 1)) / 255.0
         if isinstance(call, EncodeImage):
             small = torch.nn.functional.avg_pool2d(call.image, SCALE)
             return torch.cat([small, small[:, :1]], dim=1)
@@ -123,3 +128,13 @@ def context_of(text: str) -> Tensor:
     digest = hashlib.sha256(text.encode()).digest()
     value = int.from_bytes(digest[:4], "big") / 2**31 - 1.0
     return torch.full((77, CONTEXT_WIDTH), value)
+
+
+def _image_shifts(call: Denoise) -> list[float]:
+    """How far image prompts move the mean of each row: weight × the mean of their embeddings."""
+    images = call.images
+    if images is None:
+        return [0.0] * len(call.contexts)
+    shares = torch.tensor(images.shares)
+    mean = float((images.embeddings.mean(dim=1) * shares).sum() / shares.sum())
+    return [images.weight * mean if reads else 0.0 for reads in images.rows]

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from danqing.engine import policy
-from danqing.engine.calls import Describe, EncodeImage, EncodeText, ModelCall, Report, Session
+from danqing.engine.calls import Describe, EmbedImage, EncodeImage, EncodeText, ModelCall, Report, Session
 from danqing.engine.events import Finished, Previewed, Progressed, SessionEvent
 from danqing.engine.executor import Executor
 from danqing.spec.errors import CancelledError, ConflictError, DanqingError, OutOfMemoryError, WorkerError
 
 Sink = Callable[[SessionEvent], None]
-PRELUDE = (Describe, EncodeText, EncodeImage)
+PRELUDE = (Describe, EncodeText, EmbedImage, EncodeImage)
 logger = logging.getLogger(__name__)
 
 

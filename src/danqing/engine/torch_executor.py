@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import numpy as np
@@ -12,15 +13,18 @@ import torch
 from torch import Tensor
 
 from danqing.adapters.control import ControlRows, ControlSum, control_of
+from danqing.adapters.ip_adapter import IpAdapter, RowImages, image_rows
 from danqing.engine.calls import (
     ControlInput,
     Decode,
     Denoise,
     Describe,
     Description,
+    EmbedImage,
     EncodeImage,
     EncodeText,
     Exclusive,
+    ImageInput,
     ModelCall,
     ModelKey,
     Upscale,
@@ -37,6 +41,7 @@ from danqing.spec.model import ModelRef
 CPU_BATCH_LATENT_PX = 8_192
 GPU_BATCH_LATENT_PX = 131_072
 TEXT_CACHE_ENTRIES = 256
+IMAGE_CACHE_ENTRIES = 256
 _OOM_PHRASES = ("can't allocate memory", "out of memory", "not enough memory")
 
 
@@ -52,6 +57,7 @@ class TorchExecutor:
         self.loader = loader
         self.compiled = compiled
         self._texts: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
+        self._embeddings: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
         self._compiled: dict[int, Any] = {}
         self.upscalers = LoadedUpscalers(loader.catalog, loader.device)
 
@@ -62,6 +68,8 @@ class TorchExecutor:
             return ("denoise", call.model, tuple(call.x.shape[1:]), extra, call.control_set)
         if isinstance(call, EncodeText):
             return ("text", call.model, call.emphasis, call.clip_skip)
+        if isinstance(call, EmbedImage):
+            return ("embed", call.encoder)
         if isinstance(call, EncodeImage):
             return ("encode", call.model, tuple(call.image.shape[1:]))
         if isinstance(call, Decode):
@@ -107,6 +115,8 @@ class TorchExecutor:
 
     def relieve(self, call: ModelCall) -> bool:
         """Make room after a single Call did not fit: offload, then tile. False when nothing more can be done."""
+        if isinstance(call, EmbedImage):
+            return self.loader.drop_others(self.loader.image_encoder(call.encoder))
         if isinstance(call, Upscale):
             side_px = max(call.tile.shape[-2:])
             return self.loader.drop_others() or self.upscalers.get(call.upscaler).tile_smaller(side_px)
@@ -115,7 +125,8 @@ class TorchExecutor:
         except (torch.OutOfMemoryError, MemoryError):
             return self.loader.drop_others()
         nets = [self.loader.controlnet(net, call.model.precision) for net in _nets(call)]
-        if self.loader.drop_others(model, *nets):
+        images = [self.loader.image_adapter(one, call.model.precision) for one in _image_adapters([call])]
+        if self.loader.drop_others(model, *nets, *images):
             return True
         return isinstance(call, (Decode, EncodeImage)) and model.tile()
 
@@ -138,6 +149,8 @@ class TorchExecutor:
         if isinstance(first, Upscale):
             tiles = torch.cat([cast("Upscale", call).tile for call in calls])
             return list(torch.split(self.upscalers.get(first.upscaler)(tiles), 1))
+        if isinstance(first, EmbedImage):
+            return self._embed([cast("EmbedImage", call) for call in calls])
         model = self._model(first.model)
         if isinstance(first, Denoise):
             return self._denoise(model, [cast("Denoise", call) for call in calls])
@@ -154,26 +167,59 @@ class TorchExecutor:
 
     def _denoise(self, model: StableDiffusion, calls: Sequence[Denoise]) -> list[Tensor]:
         """One batch for each context length; rows go back to the Calls they came from."""
-        buckets: defaultdict[tuple[int, bool], list[tuple[int, int]]] = defaultdict(list)
+        adapters = _image_adapters(calls)
+        buckets: defaultdict[tuple[int, bool, ModelRef | None], list[tuple[int, int]]] = defaultdict(list)
         for index, call in enumerate(calls):
+            # One image adapter leaves rows without image prompts alone, so that they stay together; two do not mix.
+            mixed = len(adapters) > 1 and call.images is not None
+            adapter = call.images.adapter if mixed and call.images is not None else next(iter(adapters), None)
             for row, context in enumerate(call.contexts):
                 perturbed = row >= len(call.contexts) - call.perturbed
-                buckets[context.shape[0], perturbed].append((index, row))
+                buckets[context.shape[0], perturbed, adapter].append((index, row))
         answers = [torch.empty((len(call.contexts), *call.x.shape[1:])) for call in calls]
         nets = [self.loader.controlnet(net, calls[0].model.precision) for net in _nets(calls[0])]
-        for (_, perturbed), rows in buckets.items():
+        for (_, perturbed, adapter), rows in buckets.items():
             with_extra = calls[0].extra is not None
-            output = model.denoise(
-                torch.cat([calls[index].x for index, _ in rows]),
-                torch.tensor([calls[index].sigma for index, _ in rows]),
-                torch.stack([calls[index].contexts[row] for index, row in rows]),
-                torch.cat([cast("Tensor", calls[index].extra) for index, _ in rows]) if with_extra else None,
-                perturbed=perturbed,
-                control=_control(nets, calls, rows),
-            )
+            with self._image_prompts(model, adapter, calls, rows):
+                output = model.denoise(
+                    torch.cat([calls[index].x for index, _ in rows]),
+                    torch.tensor([calls[index].sigma for index, _ in rows]),
+                    torch.stack([calls[index].contexts[row] for index, row in rows]),
+                    torch.cat([cast("Tensor", calls[index].extra) for index, _ in rows]) if with_extra else None,
+                    perturbed=perturbed,
+                    control=_control(nets, calls, rows),
+                )
             for (index, row), denoised in zip(rows, output, strict=True):
                 answers[index][row] = denoised
         return answers
+
+    def _image_prompts(
+        self,
+        model: StableDiffusion,
+        adapter: ModelRef | None,
+        calls: Sequence[Denoise],
+        rows: Sequence[tuple[int, int]],
+    ) -> AbstractContextManager[None]:
+        """The image prompts of a batch of (Call, row of the Call) in the UNet, for as long as the context is open."""
+        if adapter is None:
+            return nullcontext()
+        weights = self.loader.image_adapter(adapter, calls[0].model.precision).weights
+        images = [_row_images(calls[index].images, row) for index, row in rows]
+        return IpAdapter(weights).acting(model.unet, image_rows(weights.image_proj, images))
+
+    def _embed(self, calls: Sequence[EmbedImage]) -> list[Tensor]:
+        """Embeddings [width] in order; a picture that was seen lately is not looked at again."""
+        new = {call.sha256: call for call in calls if (call.encoder.sha256, call.sha256) not in self._embeddings}
+        answers = {call.sha256: self._embeddings.get((call.encoder.sha256, call.sha256)) for call in calls}
+        if new:
+            encoder = self.loader.image_encoder(calls[0].encoder)
+            found = encoder.embed([call.picture for call in new.values()])
+            answers |= dict(zip(new, found, strict=True))
+        for sha256, embedding in answers.items():
+            self._embeddings[calls[0].encoder.sha256, sha256] = cast("Tensor", embedding)
+        while len(self._embeddings) > IMAGE_CACHE_ENTRIES:
+            self._embeddings.popitem(last=False)
+        return [cast("Tensor", answers[call.sha256]) for call in calls]
 
     def _encode_text(self, model: StableDiffusion, call: EncodeText) -> tuple[Tensor, ...]:
         def cached(text: str) -> Tensor:
@@ -206,6 +252,21 @@ class TorchExecutor:
 def _nets(call: ModelCall) -> list[ModelRef]:
     """The ControlNets of a Call, in the order of its `sorted_controls`."""
     return [control.net for control in call.sorted_controls] if isinstance(call, Denoise) else []
+
+
+def _image_adapters(calls: Sequence[ModelCall]) -> list[ModelRef]:
+    """The image adapters of some Calls, each once."""
+    found = [call.images.adapter for call in calls if isinstance(call, Denoise) and call.images is not None]
+    return list(dict.fromkeys(found))
+
+
+def _row_images(images: ImageInput | None, row: int) -> RowImages | None:
+    """What one row of a Call reads: the pictures, the empty picture (all zeros, as IP-Adapter has it), or nothing."""
+    if images is None:
+        return None
+    if images.rows[row]:
+        return RowImages(images.embeddings, images.weight, images.shares)
+    return RowImages(torch.zeros_like(images.embeddings[:1]), images.weight)
 
 
 def _control(

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from danqing.models import controls, derived_files
 from danqing.models.hashes import HashCache
+from danqing.models.ip_adapters import IpAdapterShelf
 from danqing.models.upscalers import UpscalerShelf
 from danqing.spec.errors import BadFileError, DanqingError, MissingWeightsError, NotFoundError, UnsupportedError
-from danqing.spec.model import ControlNetInfo, ModelDefaults, ModelInfo, Prediction
+from danqing.spec.model import ControlNetInfo, IpAdapterInfo, ModelDefaults, ModelInfo, Prediction
 from danqing.spec.registry.families import BUILTIN_MODEL, FAMILIES
 from danqing.spec.upscale import UpscalerFile
 
@@ -45,8 +46,14 @@ class Catalog:
     def problems(self) -> dict[str, str]:
         """Folder → why it can't be used."""
         found = {str(path): str(why) for path, why in self._scan() if not isinstance(why, ModelInfo)}
-        unusable = {name: str(why) for name, why in self._controls().scan() if not isinstance(why, ControlNetInfo)}
-        return found | unusable
+        images = self._image_adapters().scan()
+        known = {name for name, _ in images}
+        unusable = {
+            name: str(why)
+            for name, why in self._controls().scan()
+            if not isinstance(why, ControlNetInfo) and Path(name).with_suffix("").as_posix() not in known
+        }
+        return found | unusable | {name: str(why) for name, why in images if not isinstance(why, IpAdapterInfo)}
 
     def find(self, name: str | None) -> ModelInfo:
         """The model with this name, title, stem or hash; the built-in one for None.
@@ -88,6 +95,27 @@ class Catalog:
         """
         return self._controls().find(name)
 
+    def image_adapters(self) -> Sequence[IpAdapterInfo]:
+        """Every usable image adapter (IP-Adapter), the built-in one first."""
+        return [info for _, info in self._image_adapters().scan() if isinstance(info, IpAdapterInfo)]
+
+    def find_image_adapter(self, name: str) -> IpAdapterInfo:
+        """The image adapter with this name, stem, title or hash.
+
+        Raises:
+            NotFoundError: None of this name, or several.
+            DanqingError: It is there and cannot be used.
+        """
+        return self._image_adapters().find(name)
+
+    def image_adapter_for(self, model: ModelInfo) -> IpAdapterInfo:
+        """The image adapter that fits a model best.
+
+        Raises:
+            MissingWeightsError: None fits.
+        """
+        return self._image_adapters().fitting(model)
+
     def upscalers(self) -> Sequence[UpscalerFile]:
         """Every upscaler file, the built-in ones first."""
         return self._upscalers().scan()
@@ -98,6 +126,9 @@ class Catalog:
 
     def _upscalers(self) -> UpscalerShelf:
         return UpscalerShelf(self._models_dir, BUILTIN_DIR, self._hashes)
+
+    def _image_adapters(self) -> IpAdapterShelf:
+        return IpAdapterShelf(self._models_dir, BUILTIN_DIR, self._hashes)
 
     def _controls(self) -> controls.ControlShelf:
         return controls.ControlShelf(controls.roots(self._models_dir, BUILTIN_DIR), self._hashes, BUILTIN_DIR)

@@ -15,8 +15,7 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from danqing.models.derived_files import CONV_IN, Derivation, read_derivation, unknown_change
@@ -64,13 +63,15 @@ def load_unet(info: ModelInfo, dtype: torch.dtype) -> UNet2DConditionModel:
         return UNet2DConditionModel.from_pretrained(folder, torch_dtype=dtype, **options)
     unet = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32, **options)
     change(unet, derivation)
-    return unet.to(dtype)
+    # diffusers' own `to` warns of a change of format; here every weight may change.
+    nn.Module.to(unet, dtype)
+    return unet
 
 
 def change(unet: UNet2DConditionModel, derivation: Derivation) -> None:
     """Make the base's UNet the derived one, in place."""
     if derivation.conv_in is not None:
-        replace_conv_in(unet, load_file(derivation.conv_in), str(derivation.conv_in))
+        replace_conv_in(unet, _read(derivation.conv_in)[0], str(derivation.conv_in))
     if derivation.lora is not None:
         merge(unet, read_lora(derivation.lora), derivation.folder)
 
@@ -84,9 +85,8 @@ def read_lora(path: Path) -> dict[str, LowRank]:
         BadFileError: Half of a layer's change is missing.
         UnsupportedError: It holds something else than low-rank changes of the UNet.
     """
-    with safe_open(path, framework="pt") as file:
-        metadata = _metadata(file.metadata() or {})
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+    tensors, header = _read(path)
+    metadata = _metadata(header)
     sides: dict[str, dict[bool, Tensor]] = {}
     alphas: dict[str, float] = {}
     for key, tensor in tensors.items():
@@ -157,6 +157,17 @@ def replace_conv_in(unet: UNet2DConditionModel, tensors: Mapping[str, Tensor], w
         new.bias.copy_(bias)
     unet.conv_in = new.to(old.weight)
     unet.register_to_config(in_channels=weight.shape[1])
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the header's own words of a safetensors file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise BadFileError(
+            f"{path.name} cannot be read: {error}", value=str(path), next_step="copy the file again"
+        ) from error
 
 
 def _metadata(header: Mapping[str, str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
@@ -102,7 +103,7 @@ def read_ip_adapter(path: Path) -> IpAdapterWeights:
         inner = [len(tensors[f"ip_adapter.{2 * i + 1}.to_k_ip.weight"]) for i in range(count)]
         weights = IpAdapterWeights(embedding, width, inner, out // width)
         weights.load_state_dict(tensors)
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         raise BadFileError(
             f"this is no ordinary IP-Adapter, or it is damaged: {error}",
             value=str(path),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 from danqing.models.hashes import WEIGHT_SUFFIXES, HashCache
+from danqing.planning.image_prompts import misfits
 from danqing.spec.errors import BadFileError, DanqingError, MissingWeightsError, NotFoundError, UnsupportedError
 from danqing.spec.model import ImageEncoderInfo, IpAdapterInfo, ModelInfo
 
@@ -111,10 +112,9 @@ class IpAdapterShelf:
         # On a disk that ignores case two of the names are one folder.
         for root in {root.resolve(): root for root in roots if root.is_dir()}.values():
             for path in sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()):
-                mixed = root.name in SHARED_FOLDERS
-                if not any((path.parent / config).is_file() for config in ("config.json",)) and (
-                    not mixed or is_ip_adapter(path)
-                ):
+                # A folder with a config is a network of another kind: an image tower, a ControlNet.
+                alone = not (path.parent / "config.json").is_file()
+                if alone and (root.name not in SHARED_FOLDERS or is_ip_adapter(path)):
                     yield root, path
 
     def _identify(self, path: Path, name: str) -> IpAdapterInfo:
@@ -166,21 +166,6 @@ class IpAdapterShelf:
             allowed="a transformers folder with a CLIP image tower: config.json and model.safetensors",
             next_step="put the folder `image_encoder` that the adapter was published with beside its file",
         )
-
-
-def misfits(adapter: IpAdapterInfo, model: ModelInfo) -> list[str]:
-    """Why an image adapter cannot work in a model; empty where nothing speaks against it."""
-    reasons: list[str] = []
-    if model.context_width and adapter.context_width != model.context_width:
-        reasons.append(
-            f"its tokens are {adapter.context_width} wide, the model's text states are {model.context_width}"
-        )
-    strange = sorted(set(adapter.layer_widths) - set(model.block_widths))
-    if model.block_widths and strange:
-        reasons.append(
-            f"its layers are {_list(adapter.layer_widths)} wide, the model's levels {_list(model.block_widths)}"
-        )
-    return reasons
 
 
 def is_ip_adapter(path: Path) -> bool:
@@ -261,7 +246,3 @@ def _spellings(name: str) -> set[str]:
 def _answers(info: IpAdapterInfo, lower: str) -> bool:
     titles = {f"{name} [{info.short_hash}]" for name in _spellings(info.name)}
     return lower in _spellings(info.name) | titles or (len(lower) >= 8 and info.sha256.startswith(lower))
-
-
-def _list(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, dict.fromkeys(numbers)))

@@ -15,11 +15,12 @@ from danqing.models import precision as precisions
 from danqing.models.catalog import Catalog
 from danqing.models.controlnet import LoadedControlNet, load_controlnet
 from danqing.models.families import sd
+from danqing.models.ip_adapter import ImageEncoder, LoadedIpAdapter, load_image_encoder, load_ip_adapter
 from danqing.spec.errors import BadFileError, NotFoundError, UnsupportedError
-from danqing.spec.model import ControlNetInfo, ModelInfo, ModelRef
+from danqing.spec.model import ControlNetInfo, IpAdapterInfo, ModelInfo, ModelRef
 
-Resident = sd.StableDiffusion | LoadedControlNet
-Loaded = TypeVar("Loaded", sd.StableDiffusion, LoadedControlNet)
+Resident = sd.StableDiffusion | LoadedControlNet | LoadedIpAdapter | ImageEncoder
+Loaded = TypeVar("Loaded", sd.StableDiffusion, LoadedControlNet, LoadedIpAdapter, ImageEncoder)
 
 
 class Loader:
@@ -61,6 +62,24 @@ class Loader:
         """
         return self._kept((model.sha256, None, precision), lambda: self._load_controlnet(model, precision))
 
+    def image_adapter(self, model: ModelRef, precision: str = "auto") -> LoadedIpAdapter:
+        """The loaded image adapter, in the precision of the model it works in.
+
+        Raises:
+            NotFoundError: It is not installed (any more).
+            BadFileError: Its file is damaged.
+        """
+        return self._kept((model.sha256, None, precision), lambda: self._load_image_adapter(model, precision))
+
+    def image_encoder(self, model: ModelRef) -> ImageEncoder:
+        """The loaded image tower, which is small and always in float32.
+
+        Raises:
+            NotFoundError: It is not installed (any more).
+            BadFileError: Its files are damaged.
+        """
+        return self._kept((model.sha256, None, "float32"), lambda: self._load_image_encoder(model))
+
     def drop_others(self, *keep: Resident | None) -> bool:
         """Give up every model but these. False if there was none to give up."""
         others = [key for key, model in self._loaded.items() if not any(model is one for one in keep)]
@@ -89,6 +108,28 @@ class Loader:
         chosen = precisions.choose(self.device, precision)
         with _readable(f"the ControlNet {info.name}", info.path):
             return load_controlnet(info, chosen, self.device, fast_cpu=self.fast_cpu)
+
+    def _load_image_adapter(self, model: ModelRef, precision: str) -> LoadedIpAdapter:
+        info = self._image_info(model)
+        with _readable(f"the image adapter {info.name}", info.path):
+            return load_ip_adapter(info, precisions.choose(self.device, precision), self.device)
+
+    def _load_image_encoder(self, model: ModelRef) -> ImageEncoder:
+        info = self._image_info(model).encoder
+        with _readable("the image encoder", info.path):
+            return load_image_encoder(info, self.device)
+
+    def _image_info(self, wanted: ModelRef) -> IpAdapterInfo:
+        """The image adapter with this hash, or one whose image tower has it."""
+        for info in self.catalog.image_adapters():
+            if wanted.sha256 in (info.sha256, info.encoder.sha256):
+                return info
+        raise NotFoundError(
+            f"the image adapter {wanted.name} is not installed",
+            field="image_adapter",
+            value=wanted.sha256[:10],
+            next_step=f"install the file with hash {wanted.sha256[:10]}, or choose another one",
+        )
 
     def _control_info(self, wanted: ModelRef) -> ControlNetInfo:
         for info in self.catalog.controlnets():

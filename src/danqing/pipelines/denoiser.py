@@ -13,6 +13,7 @@ from danqing.engine.calls import Denoise, ModelKey, Report
 from danqing.pipelines.conditioning import Conditioning
 from danqing.pipelines.context import Context
 from danqing.pipelines.control import PassControl
+from danqing.pipelines.image_prompts import PassImages
 from danqing.sampling.guidance import GuidanceSettings, combine_alone, guide, needs_uncond, perturbed_attention
 
 Blend = Callable[[Tensor, float], Tensor]
@@ -27,11 +28,13 @@ class Stage:
         first_step: From here.
         key: The model.
         conditioning: Its words.
+        images: Its image prompts.
     """
 
     first_step: int
     key: ModelKey
     conditioning: Conditioning
+    images: PassImages | None = None
 
 
 @dataclass
@@ -99,7 +102,10 @@ class Denoiser:
         contexts = [*parts, *([negative] if guided else []), *([parts[0]] if perturbed else [])]
         acting = [control for control in self.controls if control.acts_at(step, self.steps)]
         controls = tuple(control.rows(len(parts), int(guided), perturbed) for control in acting)
-        rows: Tensor = yield Denoise(stage.key, x, sigma, tuple(contexts), self.extra, perturbed, controls)
+        shown = None
+        if stage.images is not None:
+            shown = stage.images.at(step, self.steps, len(parts), int(guided), perturbed)
+        rows: Tensor = yield Denoise(stage.key, x, sigma, tuple(contexts), self.extra, perturbed, controls, shown)
         answers = list(torch.split(rows, 1))
         conds = answers[: len(parts)]
         if guided:

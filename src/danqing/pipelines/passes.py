@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from danqing.engine.calls import Describe, Description, EncodeImage, ModelKey, Report
-from danqing.pipelines import conditioning
+from danqing.pipelines import conditioning, image_prompts
 from danqing.pipelines.context import Context, Step
 from danqing.pipelines.control import Scene, pass_controls
 from danqing.pipelines.denoiser import Blend, Denoiser, Stage
@@ -95,14 +95,16 @@ def _stages(context: Context, index: int, key: ModelKey, steps: int) -> Step[lis
     # As in A1111, a schedule counts the steps asked for, also where the strength lets fewer run.
     asked = planned.sampling.steps
     words = yield from conditioning.encode(key, planned.text, asked, base_steps)
-    stages = [Stage(0, key, words)]
+    images = yield from image_prompts.embed(context, planned.image_adapter)
+    stages = [Stage(0, key, words, images)]
     if planned.refiner is not None:
         other = context.key(planned.refiner.model)
         yield Describe(other)
         words = yield from conditioning.encode(other, planned.text, asked, base_steps)
         # The switch is planned on the full schedule; a shortened one keeps the same share.
         switch = round(planned.refiner.switch_step * steps / planned.sampling.steps)
-        stages.append(Stage(max(switch, 1), other, words))
+        images = yield from image_prompts.embed(context, planned.refiner.image_adapter)
+        stages.append(Stage(max(switch, 1), other, words, images))
     return stages
 
 

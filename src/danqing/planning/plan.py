@@ -10,6 +10,7 @@ from typing import Protocol
 
 from danqing.planning import sizes
 from danqing.planning.controls import ControlFinder, plan_controls
+from danqing.planning.image_prompts import ImageAdapterFinder, adapter_for, plan_image_prompts
 from danqing.planning.upscaling import UpscalerFinder, chosen_upscaler
 from danqing.planning.words import PromptLibrary, Words, words_of
 from danqing.spec.errors import InvalidRequestError, UnsupportedError
@@ -41,7 +42,7 @@ from danqing.spec.request import (
 MAX_SEED = 2**32 - 1
 
 
-class ModelFinder(ControlFinder, UpscalerFinder, Protocol):
+class ModelFinder(ControlFinder, ImageAdapterFinder, UpscalerFinder, Protocol):
     """What planning needs of the catalogue."""
 
     def find(self, name: str | None) -> ModelInfo:
@@ -135,6 +136,8 @@ class _Planner:
             mask=self._mask(),
             outpaint=self._outpaint(),
             controls=self.controls,
+            image_prompts=plan_image_prompts(request),
+            image_mix=request.image_mix,
             precision=request.precision,
             output=request.output,
             parent=request.parent,
@@ -214,6 +217,7 @@ class _Planner:
             strength=request.strength if init else None,
             exact_steps=request.exact_steps if init else False,
             refiner=self._refiner(sampling.steps),
+            image_adapter=adapter_for(request, self.catalog, model),
         )
 
     def _text(self, prompt: str, negative_prompt: str) -> TextPlan:
@@ -281,6 +285,7 @@ class _Planner:
             exact_steps=True,
             upscaler=upscaler,
             upscaler_file=upscaler_file,
+            image_adapter=adapter_for(self.request, self.catalog, model),
         )
 
     def _base_result(self, base: PassPlan) -> SizePx:
@@ -306,7 +311,11 @@ class _Planner:
                 allowed=f"a model with {self.model.latent_channels} latent channels, as {self.model.name} has",
                 next_step="choose a refiner of the same family",
             )
-        return RefinerPlan(model=_ref(model), switch_step=max(1, math.ceil(refiner.switch_at * steps - 1e-9)))
+        return RefinerPlan(
+            model=_ref(model),
+            switch_step=max(1, math.ceil(refiner.switch_at * steps - 1e-9)),
+            image_adapter=adapter_for(self.request, self.catalog, model),
+        )
 
     def _init(self) -> InitPlan | None:
         request = self.request

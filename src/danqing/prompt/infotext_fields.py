@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Final, cast
 
 from danqing.spec.errors import InvalidRequestError
+from danqing.spec.image_prompt import ImagePrompt
 from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
 from danqing.spec.registry.upscalers import find_upscaler
@@ -99,6 +100,17 @@ def _from_names(text: str) -> tuple[str, ...]:
         return tuple(name.strip() for name in text.split(",") if name.strip())
     names: Any = json.loads(text)
     return tuple(str(name) for name in cast("list[Any]", names))
+
+
+def _image_prompts(prompts: Sequence[ImagePrompt]) -> str:
+    return json.dumps([prompt.model_dump(exclude_defaults=True) for prompt in prompts])
+
+
+def _from_image_prompts(text: str) -> list[dict[str, Any]]:
+    prompts: Any = json.loads(text)
+    if not isinstance(prompts, list) or not all(isinstance(one, dict) for one in cast("list[Any]", prompts)):
+        raise ValueError(text)
+    return cast("list[dict[str, Any]]", prompts)
 
 
 _RESIZE = _choice(
@@ -208,6 +220,9 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         for side in ("left", "right", "top", "bottom")
     ),
     _whole("Outpaint feather", "feather_px"),
+    Entry("Image prompts", ("image_prompts",), _image_prompts, _from_image_prompts),
+    _word("Image mix", "image_mix"),
+    _word("Image adapter", "image_adapter"),
     Entry("Styles", ("styles",), _names, _from_names),
     _word("Prompt syntax", "syntax"),
     _whole("Batch count", "count"),

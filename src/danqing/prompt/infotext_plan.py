@@ -33,6 +33,9 @@ def request_of_plan(plan: Plan) -> Request:
         "sampling": _sampling(base),
         "guidance": base.guidance.model_copy(update={"scale": base.guidance_scale}),
         "controls": [_control(unit) for unit in plan.controls],
+        "image_prompts": [one.model_dump() | {"image": f"sha256:{one.image}"} for one in plan.image_prompts],
+        "image_mix": plan.image_mix,
+        "image_adapter": _image_adapter(plan),
         "precision": plan.precision,
         "output": plan.output,
         "parent": plan.parent,
@@ -68,6 +71,14 @@ def _control(unit: ControlPlan) -> dict[str, Any]:
         if data[name] is not None:
             data[name] = f"sha256:{data[name]}"
     return data
+
+
+def _image_adapter(plan: Plan) -> str | None:
+    """Its name; None where there is none, or where every model has its own."""
+    found = [part.image_adapter for part in plan.passes]
+    found += [part.refiner.image_adapter for part in plan.passes if part.refiner is not None]
+    names = {adapter.model.name for adapter in found if adapter is not None}
+    return names.pop() if len(names) == 1 else None
 
 
 def _short(model: ModelRef) -> str:

@@ -20,6 +20,7 @@ from danqing.spec.base import Data
 from danqing.spec.complaints import from_validation_error
 from danqing.spec.control import MAX_CONTROLS
 from danqing.spec.errors import BadFileError, InvalidRequestError
+from danqing.spec.image_prompt import MAX_IMAGE_PROMPTS
 from danqing.spec.plan import Plan
 from danqing.spec.request import REQUEST, REQUEST_MODELS, Request
 from danqing.studio.sight import MAX_TEXT_CHARS
@@ -241,6 +242,11 @@ def _picture_holders(data: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
         for index, unit in enumerate(cast("list[Any]", units)[:MAX_CONTROLS]):
             if isinstance(unit, dict):
                 holders.append((cast("dict[str, Any]", unit), f"controls.{index}."))
+    prompts = data.get("image_prompts")
+    if isinstance(prompts, list):
+        for index, prompt in enumerate(cast("list[Any]", prompts)[:MAX_IMAGE_PROMPTS]):
+            if isinstance(prompt, dict):
+                holders.append((cast("dict[str, Any]", prompt), f"image_prompts.{index}."))
     return holders
 
 

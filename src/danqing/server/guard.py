@@ -21,8 +21,7 @@ from danqing.studio.settings import is_loopback
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _PICTURES_IN_JSON = frozenset(
-    f"/api/v1/{name}"
-    for name in ("jobs", "reproduce", "interrogate", "score", "records/search", "upscale", "annotate")
+    f"/api/v1/{name}" for name in ("jobs", "reproduce", "interrogate", "score", "records/search", "upscale", "annotate")
 )
 OPEN_PATHS = frozenset({"/api/v1/health"})
 JSON_MAX_BYTES = 1024 * 1024

@@ -10,6 +10,7 @@ from pydantic import Field
 from danqing.spec.base import Data, Seed, Sha256
 from danqing.spec.control import ControlMode, ControlPasses, ControlResize, ParamValue
 from danqing.spec.geometry import Margins, SizePx
+from danqing.spec.image_prompt import ImageMix
 from danqing.spec.model import ModelRef
 from danqing.spec.request import (
     MAX_STEPS,
@@ -62,11 +63,19 @@ class SamplingPlan(Data):
     rho: float | None = None
 
 
+class ImageAdapterPlan(Data):
+    """What turns image prompts into something that a model reads: an IP-Adapter and its image tower."""
+
+    model: ModelRef
+    encoder: ModelRef
+
+
 class RefinerPlan(Data):
     """Which model takes over, and before which step."""
 
     model: ModelRef
     switch_step: int = Field(ge=1)
+    image_adapter: ImageAdapterPlan | None = None
 
 
 class PassPlan(Data):
@@ -86,6 +95,7 @@ class PassPlan(Data):
     upscaler: str | None = Field(default=None, description="how a hires pass enlarges the picture before it")
     upscaler_file: ModelRef | None = Field(default=None, description="the network, where `upscaler` names a file")
     refiner: RefinerPlan | None = None
+    image_adapter: ImageAdapterPlan | None = Field(default=None, description="where the Plan has image prompts")
 
 
 class InitPlan(Data):
@@ -137,6 +147,15 @@ class ControlPlan(Data):
     passes: ControlPasses = "both"
 
 
+class ImagePromptPlan(Data):
+    """An image prompt with its picture found."""
+
+    image: Sha256
+    weight: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+
+
 class Plan(Data):
     """Everything that decides one picture."""
 
@@ -149,6 +168,8 @@ class Plan(Data):
     mask: MaskPlan | None = None
     outpaint: OutpaintPlan | None = None
     controls: tuple[ControlPlan, ...] = ()
+    image_prompts: tuple[ImagePromptPlan, ...] = ()
+    image_mix: ImageMix = "tokens"
     precision: Precision = "auto"
     output: Output = Output()
     parent: str | None = None

@@ -10,6 +10,7 @@ from danqing.spec.base import MAX_SIDE_PX, MIN_SIDE_PX, Data, PictureRef, Seed
 from danqing.spec.complaints import from_validation_error
 from danqing.spec.control import MAX_CONTROLS, ControlUnit
 from danqing.spec.geometry import Margins, SizePx
+from danqing.spec.image_prompt import MAX_IMAGE_PROMPTS, ImageMix, ImagePrompt
 
 PromptText = Annotated[str, Field(max_length=20_000)]
 SideLengthPx = Annotated[int, Field(ge=MIN_SIDE_PX, le=MAX_SIDE_PX)]
@@ -136,6 +137,16 @@ class PaintRequest(Data):
     refiner: Refiner | None = None
     controls: tuple[ControlUnit, ...] = Field(
         default=(), max_length=MAX_CONTROLS, description="ControlNet units; their effects add up"
+    )
+    image_prompts: tuple[ImagePrompt, ...] = Field(
+        default=(), max_length=MAX_IMAGE_PROMPTS, description="pictures to paint like (IP-Adapter)"
+    )
+    image_mix: ImageMix = Field(
+        default="tokens",
+        description="several image prompts: `tokens` shows all of them side by side, `average` their mean (a blend)",
+    )
+    image_adapter: str | None = Field(
+        default=None, max_length=256, description="name, stem or hash of an IP-Adapter; the one that fits if unset"
     )
     precision: Precision = "auto"
     output: Output = Output()

@@ -12,6 +12,7 @@ from danqing.spec.base import MAX_SIDE_PX, MIN_SIDE_PX
 from danqing.spec.control import ControlUnit
 from danqing.spec.errors import InvalidRequestError, NotFoundError
 from danqing.spec.geometry import SizePx
+from danqing.spec.image_prompt import ImagePrompt
 from danqing.spec.request import InpaintRequest, Request, Txt2ImgRequest
 from danqing.store.base import Store
 from danqing.store.blobs import BlobStore
@@ -38,6 +39,8 @@ def resolve(request: Request, store: Store, blobs: BlobStore) -> Resolved:
     changes: dict[str, Any] = {}
     if request.controls:
         changes["controls"] = _controls(request.controls, store, blobs)
+    if request.image_prompts:
+        changes["image_prompts"] = _image_prompts(request.image_prompts, store, blobs)
     if isinstance(request, Txt2ImgRequest):
         return Resolved(request.model_copy(update=changes))
     image = _sha256_of(request.image, "image", store)
@@ -63,6 +66,16 @@ def _controls(units: tuple[ControlUnit, ...], store: Store, blobs: BlobStore) ->
                 _size(sha256, field, store, blobs)
                 changes[name] = f"sha256:{sha256}"
         resolved.append(unit.model_copy(update=changes))
+    return tuple(resolved)
+
+
+def _image_prompts(prompts: tuple[ImagePrompt, ...], store: Store, blobs: BlobStore) -> tuple[ImagePrompt, ...]:
+    resolved: list[ImagePrompt] = []
+    for index, prompt in enumerate(prompts):
+        field = f"image_prompts.{index}.image"
+        sha256 = _sha256_of(prompt.image, field, store)
+        _size(sha256, field, store, blobs)
+        resolved.append(prompt.model_copy(update={"image": f"sha256:{sha256}"}))
     return tuple(resolved)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from danqing.spec.errors import BadFileError, MissingWeightsError, NotFoundError
 from danqing.spec.model import ModelRef
-from danqing.spec.plan import Plan
+from danqing.spec.plan import ImageAdapterPlan, Plan
 from danqing.spec.request import Request
 from danqing.store.blobs import BlobStore
 
@@ -72,11 +72,14 @@ def check_reproducible(plan: Plan, catalog: Catalog, blobs: BlobStore) -> None:
         _check_model(model, catalog)
     for unit in plan.controls:
         _check_controlnet(unit.model, catalog)
+    for adapter in _image_adapters(plan):
+        _check_image_adapter(adapter, catalog)
     for part in plan.passes:
         if part.upscaler_file is not None:
             _check_upscaler(part.upscaler_file, catalog)
     pictures = [plan.init.image if plan.init else None, plan.mask.mask if plan.mask else None]
     pictures += [picture for unit in plan.controls for picture in (unit.image, unit.mask)]
+    pictures += [prompt.image for prompt in plan.image_prompts]
     for sha256 in filter(None, pictures):
         if not blobs.exists(sha256):
             raise NotFoundError(
@@ -125,6 +128,25 @@ def _check_upscaler(wanted: ModelRef, catalog: Catalog) -> None:
             allowed="the same file, to the byte",
             next_step="put that file into models/ESRGAN, or paint its Request with another upscaler",
         )
+
+
+def _image_adapters(plan: Plan) -> list[ImageAdapterPlan]:
+    found = [part.image_adapter for part in plan.passes]
+    found += [part.refiner.image_adapter for part in plan.passes if part.refiner is not None]
+    return [adapter for adapter in found if adapter is not None]
+
+
+def _check_image_adapter(wanted: ImageAdapterPlan, catalog: Catalog) -> None:
+    for info in catalog.image_adapters():
+        if (info.sha256, info.encoder.sha256) == (wanted.model.sha256, wanted.encoder.sha256):
+            return
+    raise MissingWeightsError(
+        f"the picture was painted with the image adapter {wanted.model.name}, which is not here",
+        field="image_adapter",
+        value=f"{wanted.model.name} [{wanted.model.sha256[:10]}]",
+        allowed="the same file and the same image encoder, to the byte",
+        next_step="put both into models/IP-Adapter, or paint its Request with another image adapter",
+    )
 
 
 def _check_controlnet(wanted: ModelRef, catalog: Catalog) -> None:

@@ -1,4 +1,4 @@
-"""What a control card offers: the kinds of map a designer knows, and the ControlNet that fits kind and base model."""
+"""What the cards of the form offer: kinds of control map, the ControlNet for each, whether pictures can be prompts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from danqing.planning.controls import check_fits
+from danqing.planning.image_prompts import misfits
 from danqing.spec.control import INPAINT_ANNOTATOR
 from danqing.spec.errors import InvalidRequestError, UnsupportedError
 from danqing.spec.model import ControlNetInfo, ModelInfo
@@ -31,7 +32,8 @@ def offers(studio: Studio, model: ModelInfo) -> dict[str, Any]:
 
     Returns:
         `kinds`: key, group, name (None: it has words of its own) and the ControlNet that suits it best (None: there is
-        none); `models`: the names of every ControlNet that fits.
+        none); `models`: the names of every ControlNet that fits; `likes`: whether there is an image adapter for the
+        model; `base`: the model's name.
     """
     nets = fitting(studio.controlnets(), model)
     kinds = [(group, key, None) for group, keys in KINDS.items() for key in keys]
@@ -42,6 +44,8 @@ def offers(studio: Studio, model: ModelInfo) -> dict[str, Any]:
             for group, key, name in sorted(kinds + learned, key=lambda kind: list(KINDS).index(kind[0]))
         ],
         "models": [net.name for net in nets],
+        "likes": any(not misfits(adapter, model) for adapter in studio.catalog.image_adapters()),
+        "base": model.name,
     }
 
 

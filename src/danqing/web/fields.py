@@ -154,7 +154,7 @@ def section_of(name: str) -> str | None:
     >>> section_of("steps"), section_of("controls.0.weight"), section_of("prompt")
     ('sampling', 'composition', None)
     """
-    if name in ("mode", "image", "mask") or name.partition(".")[0] == "controls":
+    if name.partition(".")[0] in ("mode", "image", "mask", "controls", "image_prompts", "image_mix"):
         return "composition"
     return next((key for key, controls in SECTIONS.items() if any(c.name == name for c in controls)), None)
 

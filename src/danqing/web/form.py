@@ -75,6 +75,8 @@ class Form:
     format: str = "png"
     quality: int = 92
     controls: tuple[Mapping[str, Any], ...] = ()
+    image_prompts: tuple[Mapping[str, Any], ...] = ()
+    image_mix: str = "tokens"
     kept: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -103,6 +105,8 @@ _COMMON = {
     "format": "output.format",
     "quality": "output.quality",
     "controls": "controls",
+    "image_prompts": "image_prompts",
+    "image_mix": "image_mix",
 }
 _VARIATION = {"variation_strength": "variation.strength", "variation_seed": "variation.seed"}
 _HIRES = {
@@ -146,6 +150,7 @@ _KEPT: dict[str, Any] = {
     "seed_resize": None,
     "eta_noise_seed_delta": 0,
     "refiner": None,
+    "image_adapter": None,
     "precision": "auto",
     "parent": None,
     "sampling.s_churn": 0.0,
@@ -226,11 +231,12 @@ def field_of(path: str | None) -> str | None:
     """
     if not path:
         return None
-    if path.startswith("controls."):
+    if path.startswith(("controls.", "image_prompts.")):
         return ".".join(path.split(".")[:3])
     every = {**_OUTPAINT, **_SOFT, **_INPAINT, **_INIT, **_HIRES, **_VARIATION, **_COMMON}
     named = {target: name for name, target in every.items()}
     named |= {"soft": "soft", "hires": "hires", "variation": "variation_strength", "kind": "mode", "margins": "left_px"}
+    named |= {"image_adapter": "image_prompts"}
     named |= {"sampling": "sampler", "guidance": "cfg", "output": "format", "size": "width_px"}
     parts = path.split(".")
     for length in range(len(parts), 0, -1):

@@ -1,4 +1,4 @@
-"""Routes of the page that look at pictures or make new ones of them: describe, search by look, control maps, enlarge."""
+"""Routes of the page that look at pictures: describe, search by look; control maps; enlarging."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def looking_router(studio: Studio) -> APIRouter:
         except DanqingError as error:
             return _blind(error, request)
 
-    @router.get("/looks")
+    @router.get("/looks", dependencies=[Depends(from_page)])
     def looks(request: Request, search: str = "") -> JSONResponse:
         try:
             found = studio.search(search[:200], limit=_FOUND)

@@ -31,7 +31,15 @@ from danqing.training.builtin.unet import Models, draw_batch
 from danqing.training.builtin.vae import autocast
 
 CLASSES: dict[str, tuple[str, ...]] = {
-    "line": ("canny", "lineart_standard", "lineart_xdog", "softedge_dog", "scribble_xdog", "mlsd_lsd"),
+    "line": (
+        "canny",
+        "lineart_standard",
+        "lineart_xdog",
+        "softedge_dog",
+        "scribble_canny",
+        "scribble_xdog",
+        "mlsd_lsd",
+    ),
     "block": ("seg_superpixels", "depth_relief", "normal_relief"),
     "detail": ("tile_resample", "blur_gaussian"),
 }

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import diffusers
@@ -14,7 +15,7 @@ import transformers
 
 from danqing.spec.errors import DanqingError, InvalidRequestError
 from danqing.training.builtin.config import load_config
-from danqing.training.evaluation import report, results
+from danqing.training.evaluation import results
 from danqing.training.evaluation.bench import Bench, Places
 from danqing.training.evaluation.config import Sizes
 from danqing.training.evaluation.evaluator import held_back_rates, train_evaluator
@@ -28,11 +29,14 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--config", default="builtin-cpu", help="the model's training configuration")
     parser.add_argument("--data", required=True, type=Path, help="folder made by `danqing dataset builtin`")
     parser.add_argument("--run", type=Path, default=Path("runs/eval"), help="folder of the judge and painted pictures")
-    parser.add_argument("--model-dir", type=Path, help="the model's folder, its family beside it (default: the package)")
+    parser.add_argument(
+        "--model-dir", type=Path, help="the model's folder, its family beside it (default: the package)"
+    )
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="where the page, its JSON and images go")
     parser.add_argument("--only", help="sections to measure, separated by commas: " + ", ".join(results.SECTIONS))
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, to see that it runs")
     parser.add_argument("--train-only", action="store_true", help="train the judge, print how good it is, and stop")
+    parser.add_argument("--minutes", type=float, help="with --train-only: the longest that training may take")
     parser.add_argument("--render", action="store_true", help="write the page again from its JSON, measure nothing")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's own)")
@@ -55,7 +59,7 @@ def chosen_sections(only: str | None) -> list[str]:
 
 
 def evaluate(bench: Bench, names: list[str], *, quick: bool) -> dict[str, object]:
-    """Measures sections one after another; figures and page are written after each, so that a broken run loses little."""
+    """Measures sections one by one; figures and page are written after each, so that a broken run loses little."""
     path = bench.places.docs / results.FILE
     found = results.read(path)
     found["about"] = results.about(bench)
@@ -65,15 +69,14 @@ def evaluate(bench: Bench, names: list[str], *, quick: bool) -> dict[str, object
         figures = results.measure(name, bench, command)
         found["sections"][name] = figures
         results.write(path, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-        results.write(bench.places.docs / results.PAGE, report.render(found))
+        results.write_page(bench.places.docs, found)
         print(f"{name}: {json.dumps(figures, ensure_ascii=False)[:600]}", flush=True)  # noqa: T201
     return found
 
 
 def _run(args: argparse.Namespace) -> None:
     if args.render:
-        found = results.read(args.docs / results.FILE)
-        results.write(args.docs / results.PAGE, report.render(found))
+        results.write_page(args.docs, results.read(args.docs / results.FILE))
         return
     names = chosen_sections(args.only)
     sizes = Sizes().quick() if args.quick else Sizes()
@@ -82,7 +85,8 @@ def _run(args: argparse.Namespace) -> None:
         places = Places(args.data, args.run, args.docs)
         bench = Bench(load_config(args.config), sizes, places, family, torch.device(args.device))
         if args.train_only:
-            judge = train_evaluator(bench.lessons, args.run, bench.device)
+            deadline = None if args.minutes is None else time.time() + 60 * args.minutes
+            judge = train_evaluator(bench.lessons, args.run, bench.device, deadline)
             print(json.dumps(held_back_rates(judge, bench.lessons, sizes.choices)))  # noqa: T201
             return
         evaluate(bench, names, quick=args.quick)

@@ -1,4 +1,4 @@
-"""What every section of the evaluation shares: drawings, prompts, judge, painter and painted pictures, made when asked for."""
+"""What every section of the evaluation shares, made when asked for: drawings, prompts, judge, painter, pictures."""
 
 from __future__ import annotations
 
@@ -152,7 +152,9 @@ class Bench:
         for row in rows:
             picture, rgba = drawings.pictures[int(row)], np.asarray(drawings.rgba[int(row)])
             scenes.append(draw_scene(picture, rgba, scene_config(self.config), rng))
-        rgb = [paint_scene(np.asarray(drawings.rgba[int(r)]), s, self.side_px) for r, s in zip(rows, scenes, strict=True)]
+        rgb = [
+            paint_scene(np.asarray(drawings.rgba[int(r)]), s, self.side_px) for r, s in zip(rows, scenes, strict=True)
+        ]
         return RealScenes(np.stack(rgb), tuple(drawings.pictures[int(r)] for r in rows), tuple(scenes))
 
     def painted(self, locale: str, *, few_steps: bool = False) -> NDArray[np.uint8]:
@@ -163,7 +165,9 @@ class Bench:
     def kept(self, name: str, orders: Sequence[Order]) -> NDArray[np.uint8]:
         """The pictures of these orders, from the run folder when the same model painted the same there before."""
         path, about = self.places.run / f"{name}.npy", self.places.run / f"{name}.json"
-        key = stage_digest([order.prompt for order in orders], [order.seed for order in orders], self.painter.describe(orders[0]))
+        key = stage_digest(
+            [order.prompt for order in orders], [order.seed for order in orders], self.painter.describe(orders[0])
+        )
         if path.is_file() and about.is_file() and json.loads(about.read_text(encoding="utf-8"))["key"] == key:
             return np.load(path)
         rgb = self.painter.paint(orders, name)

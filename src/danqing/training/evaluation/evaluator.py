@@ -66,7 +66,7 @@ def settings_of(config: TrainConfig) -> EvaluatorConfig:
 
 
 def is_held_back(combined: Combination, share: float) -> bool:
-    """Whether the evaluator is never shown this combination: fixed by its hash; plain drawings on white are all shown."""
+    """Whether the evaluator is never shown this combination, by its hash; plain drawings on white are all shown."""
     if combined[2] is None and combined[3] == ("white",):
         return False
     number = int.from_bytes(hashlib.sha256(repr(("evaluator", combined)).encode()).digest()[:8], "big")
@@ -202,9 +202,9 @@ def held_back_rates(judge: Judge, lessons: Lessons, choices: int = 50, rounds: i
     for i in range(rounds):
         pixels, shown = held_back_scenes(lessons, choices, lessons.settings.seed + 1 + i)
         images = judge.embed_images(pixels)
-        for locale, found in hits.items():
+        for locale in hits:
             texts = judge.embed_texts([caption(p, combination(p, s), locale) for p, s in shown])
-            found += (np.argmax(images @ texts.T, 1) == np.arange(len(images))).tolist()
+            hits[locale] += (np.argmax(images @ texts.T, 1) == np.arange(len(images))).tolist()
     return {f"match_of_{choices}_{locale}": round(float(np.mean(found)), 4) for locale, found in hits.items()}
 
 
@@ -213,9 +213,7 @@ def _digest(config: TrainConfig, lessons: Lessons) -> str:
     return stage_digest(STAGE, lessons.settings, names, config.data.size_px, config.precision)
 
 
-def evaluator_run(
-    lessons: Lessons, vocabulary: words.Words, folder: Path, device: torch.device
-) -> tuple[Towers, Run]:
+def evaluator_run(lessons: Lessons, vocabulary: words.Words, folder: Path, device: torch.device) -> tuple[Towers, Run]:
     """The towers and their optimiser, from the checkpoint if there is one."""
     settings = lessons.settings
     towers = build_towers(settings, len(vocabulary)).to(device)
@@ -233,10 +231,8 @@ def evaluator_run(
     return towers, run
 
 
-def train_evaluator(
-    lessons: Lessons, folder: Path, device: torch.device, deadline: float | None = None
-) -> Evaluator:
-    """Trains (or goes on training) the evaluator; writes `evaluator.pt` and `evaluator-words.json` into the run folder."""
+def train_evaluator(lessons: Lessons, folder: Path, device: torch.device, deadline: float | None = None) -> Evaluator:
+    """Trains (or goes on training) it; writes `evaluator.pt` and `evaluator-words.json` into the run folder."""
     settings, precision = lessons.settings, lessons.config.precision
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = lessons.vocabulary()

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from danqing.annotators import annotate
 from danqing.spec.errors import UnsupportedError
+from danqing.spec.registry.annotators import find_annotator
 from danqing.training.builtin.control import CLASSES
 from danqing.training.builtin.dataset import LOCALES
 from danqing.training.builtin.pool import row_scenes
 from danqing.training.builtin.scenes import Scene, paint_scene
 from danqing.training.evaluation.bench import Bench
 from danqing.training.evaluation.distances import frechet, histogram, mean_pairwise, nearest, pixel_distances
-from danqing.training.evaluation.edges import edge_f1, edges_of
+from danqing.training.evaluation.edges import MapKind, edge_f1, edges_of
 from danqing.training.evaluation.family import KINDS
 from danqing.training.evaluation.painting import Order
 from danqing.training.evaluation.sheets import Tile, save_sheet, subject_caption, subjects
@@ -46,7 +47,7 @@ def distance(bench: Bench) -> Figures:
 
 
 def diversity(bench: Bench) -> Figures:
-    """How far pictures of one prompt with several seeds are apart, beside real drawings of one concept in all styles."""
+    """How far pictures of one prompt, several seeds, are apart, beside real drawings of one concept in all styles."""
     prompts = bench.prompts[: bench.sizes.diverse]
     seeds = bench.sizes.seeds
     orders = [Order(p.captions["en"], 5000 + seed) for p in prompts for seed in range(seeds)]
@@ -61,7 +62,7 @@ def diversity(bench: Bench) -> Figures:
         if len(kin) > 1:
             rgb = [paint_scene(np.asarray(bench.drawings.rgba[row]), prompt.scene, bench.side_px) for row in kin]
             groups["real_styles"].append(np.stack(rgb))
-    found: Figures = {"prompts": len(prompts), "seeds": seeds}
+    found: Figures = {"prompts": len(prompts), "each": seeds}
     for name, sets in groups.items():
         if not sets:
             found[name] = {"missing": "no concept is drawn in two styles"}
@@ -105,7 +106,9 @@ def neighbours(bench: Bench) -> Figures:
         if name == "painted":
             order = np.argsort(near.distance, kind="stable")[:PAIRS]
             same = [bench.drawings.pictures[rows[int(near.index[i])]].concept.hexcode for i in range(len(painted))]
-            found["same_concept"] = round(float(np.mean([a == p.concept for a, p in zip(same, bench.prompts, strict=True)])), 4)
+            found["same_concept"] = round(
+                float(np.mean([a == p.concept for a, p in zip(same, bench.prompts, strict=True)])), 4
+            )
             tiles = [Tile(painted[i], bench.prompts[int(i)].captions["en"]) for i in order]
             tiles += [Tile(paint(int(near.index[i])), f"{near.distance[i]:.3f} away") for i in order]
             found["sheet"] = save_sheet(tiles, bench.places.docs / "images" / "builtin-neighbours.webp", len(order))
@@ -120,9 +123,10 @@ def _map_of(name: str, rgb: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
 
 
 def control(bench: Bench) -> Figures:
-    """Edge-F1 of every annotator's map taken again from what was painted after it, and from what was painted without."""
+    """Edge-F1 of every annotator's map, taken again from what was painted with it and from what was painted without."""
     count = min(bench.sizes.controls, len(bench.prompts))
-    plain = bench.kept("painted-uncontrolled", [Order(p.captions["en"], i) for i, p in enumerate(bench.prompts[:count])])
+    orders = [Order(p.captions["en"], i) for i, p in enumerate(bench.prompts[:count])]
+    plain = bench.kept("painted-uncontrolled", orders)
     found: Figures = {"scenes": count}
     tiles: list[Tile] = []
     for kind in KINDS:
@@ -160,13 +164,15 @@ def _compare(
     name: str, kind: str, asked: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]], pictures: NDArray[np.uint8]
 ) -> Figures:
     """Mean F1 with and without; `asked` are the maps and the pictures painted without them."""
-    lines = kind == "line"
+    edges_in: MapKind = "areas"
+    if kind == "line":
+        edges_in = "soft" if find_annotator(name).map_kind == "grey" else "lines"
     scores: dict[str, list[float]] = {"with": [], "without": []}
     for (wanted, plain), painted in zip(asked, pictures, strict=True):
-        edges = edges_of(wanted, lines=lines)
+        edges = edges_of(wanted, edges_in)
         for which, rgb in (("with", painted), ("without", plain)):
             again = _map_of(name, rgb)
-            scores[which].append(0.0 if again is None else edge_f1(edges, edges_of(again, lines=lines)))
+            scores[which].append(0.0 if again is None else edge_f1(edges, edges_of(again, edges_in)))
     means = {which: round(float(np.mean(values)), 4) for which, values in scores.items()}
     return means | {"ratio": round(means["with"] / max(means["without"], 1e-4), 2), "pictures": len(pictures)}
 

@@ -1,4 +1,4 @@
-"""Unseen combinations: known concepts in a style, a colour and before a background that no training scene had together."""
+"""Unseen combinations: known concepts in a style, colour and background that no training scene had together."""
 
 from __future__ import annotations
 

@@ -15,11 +15,13 @@ from typing import Any
 import torch
 
 from danqing.spec.errors import BadFileError, MissingWeightsError
-from danqing.training.evaluation import looks, sections
+from danqing.training.evaluation import looks, report, sections
 from danqing.training.evaluation.bench import Bench
 
 FILE = "builtin-model.json"
 PAGE = "builtin-model.md"
+NOTES = "builtin-model.notes.md"
+"""Written by a person, if at all: why a bar is missed and what would close it."""
 Figures = dict[str, Any]
 SECTIONS: dict[str, Callable[[Bench], Figures]] = {
     "parts": sections.parts,
@@ -95,7 +97,9 @@ def read(path: Path) -> Figures:
         return {"about": dict(found["about"]), "sections": dict(found["sections"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadFileError(
-            f"the figures cannot be read: {error!r}", value=str(path), next_step="delete the file, or name another --docs"
+            f"the figures cannot be read: {error!r}",
+            value=str(path),
+            next_step="delete the file, or name another --docs",
         ) from error
 
 
@@ -105,3 +109,9 @@ def write(path: Path, text: str) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def write_page(docs: Path, found: Figures) -> None:
+    """Writes the page of these figures, with the notes that lie beside it."""
+    notes = docs / NOTES
+    write(docs / PAGE, report.render(found, notes.read_text(encoding="utf-8") if notes.is_file() else ""))

@@ -109,4 +109,3 @@ def save_sheet(tiles: list[Tile], path: Path, columns: int = 8) -> str:
         if path.stat().st_size <= MAX_BYTES:
             break
     return path.name
-

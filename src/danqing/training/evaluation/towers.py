@@ -41,7 +41,9 @@ class ImageTower(nn.Module):
         stages: list[nn.Module] = []
         for i, width in enumerate(widths):
             before = widths[max(0, i - 1)]
-            blocks = [Residual(before if b == 0 else width, width, 2 if i and b == 0 else 1) for b in range(config.blocks)]
+            blocks = [
+                Residual(before if b == 0 else width, width, 2 if i and b == 0 else 1) for b in range(config.blocks)
+            ]
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
         self.norm = nn.LayerNorm(2 * widths[-1])

@@ -1,8 +1,10 @@
 """The stage: canvas, live progress, results, history and details, in one `gr.HTML` of ours.
 
 Its JavaScript lives in `components/canvas/*.js`. It owns its `value`: `image` (`{"ref", "width_px", "height_px"}` or
-None), `mask` (a PNG data URI or None), `controls` (ControlUnits as JSON), `kept` (see `web.form`) and `language`. Python speaks to it by the prop
-`command` (`say_to_stage`); it speaks to Python by the events `refill`, `picture` and `change`.
+None), `mask` (a PNG data URI or None), `controls` (ControlUnits as JSON), `likes` (`{"prompts", "mix"}`: image prompts
+as JSON, and how several are mixed), `kept` (see `web.form`) and `language`. Python speaks to it by the prop `command`
+(`say_to_stage`); it speaks to Python by the events `refill`, `picture` and `change`. It also fills the places in the
+form that `place` makes.
 """
 
 from __future__ import annotations
@@ -20,7 +22,14 @@ const names = ['refill', 'picture', 'change'];
 import(new URL('web/canvas/main.js', document.baseURI).href)
   .then((module) => module.mount({ element, trigger, props, watch, names }));
 """
-EMPTY: dict[str, Any] = {"image": None, "mask": None, "controls": [], "kept": {}, "language": "en"}
+EMPTY: dict[str, Any] = {
+    "image": None,
+    "mask": None,
+    "controls": [],
+    "likes": {"prompts": [], "mix": "tokens"},
+    "kept": {},
+    "language": "en",
+}
 
 
 def stage() -> gr.HTML:

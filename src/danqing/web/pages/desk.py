@@ -115,6 +115,8 @@ class Desk:
         held["negative_prompt"] = held.get("negative_prompt") or ""
         held["image"] = (stage.get("image") or {}).get("ref", "")
         held["controls"] = tuple(stage.get("controls") or ())
+        likes = stage.get("likes") or {}
+        held["image_prompts"], held["image_mix"] = tuple(likes.get("prompts") or ()), likes.get("mix") or "tokens"
         held["mask"] = self._mask(stage.get("mask")) if held.get("mode") == "inpaint" else ""
         return Form(**{name: held[name] for name in NAMES if name in held}, kept=stage.get("kept") or {})
 

@@ -19,7 +19,6 @@ from danqing.web.pages.desk import Desk, Say, no_settings
 
 _TOGGLES = ("soft", "only_masked", "hires")
 _STRENGTH = {"outpaint": OutpaintRequest.model_fields["strength"].default}
-_QUIET: dict[str, Any] = {"api_visibility": "private", "queue": False}
 _PRIVATE: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 
 
@@ -43,9 +42,6 @@ def wire(desk: Desk) -> None:
     inputs["model"].input(_model(desk), [inputs["model"], desk.ratio, stage], fitted, **raw)
     for name in ("sampler", "schedule"):
         inputs[name].change(_hint(name), [inputs[name], stage], [inputs[name]], **raw)
-    desk.inputs["model"].change(
-        None, [desk.inputs["model"]], None, js="(model) => { window.danqing.model(model); }", **_QUIET
-    )
     _wire_browser(desk)
 
 
@@ -56,8 +52,10 @@ def _language(stage: dict[str, Any] | None) -> str:
 
 def _wire_browser(desk: Desk) -> None:
     """Listeners that need no server: the browser does them at once."""
-    quiet = _QUIET
-    desk.inputs["mode"].change(None, [desk.inputs["mode"]], None, js="(mode) => window.danqing.mode(mode)", **quiet)
+    quiet: dict[str, Any] = {"api_visibility": "private", "queue": False}
+    for name in ("mode", "model"):
+        js = f"(value) => {{ window.danqing.{name}(value); }}"
+        desk.inputs[name].change(None, [desk.inputs[name]], None, js=js, **quiet)
     sides = [desk.inputs["width_px"], desk.inputs["height_px"]]
     for side in sides:
         side.change(None, sides, [desk.ratio], js="(w, h) => window.danqing.ratio(w, h)", **quiet)
@@ -179,7 +177,8 @@ def _refill(desk: Desk) -> Any:
         if to == "hires":
             shown["hires"] = True
         picture, mask = _pictures_of(desk, form.image), form.mask or None
-        more = {"keep": dict(form.kept), "controls": list(form.controls)}
+        likes = {"prompts": list(form.image_prompts), "mix": form.image_mix}
+        more = {"keep": dict(form.kept), "controls": list(form.controls), "likes": likes}
         command = say_to_stage("form", image=picture, mask=mask, mode=form.mode, **more)
         return [command, *desk.updates(shown, language, form.model)]
 

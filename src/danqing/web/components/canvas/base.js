@@ -42,13 +42,14 @@ export function onLanguage(listener) {
   listeners.add(listener);
 }
 
-const KINDS = { t: null, tAria: 'aria-label', tTitle: 'title', tPlaceholder: 'placeholder' };
+const KINDS = { t: null, tAria: 'aria-label', tTitle: 'title', tPlaceholder: 'placeholder', tLabel: 'label' };
 
 /** Write the words of every element below `root` that names a key. */
 export function relabel(root) {
   for (const [data, attribute] of Object.entries(KINDS)) {
     const selector = `[data-${data.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}]`;
     for (const node of root.querySelectorAll(selector)) {
+      if (!node.dataset[data]) continue;
       const text = t(node.dataset[data]);
       if (attribute) node.setAttribute(attribute, text);
       else node.textContent = text;
@@ -70,6 +71,13 @@ export function el(tag, properties = {}, ...children) {
     else node.setAttribute(name, value === true ? '' : value);
   }
   node.append(...children.filter(Boolean));
+  return node;
+}
+
+/** One of ICONS as an element. */
+export function icon(name) {
+  const node = el('span', { class: 'dq-picto', 'aria-hidden': 'true' });
+  node.innerHTML = ICONS[name];
   return node;
 }
 
@@ -121,6 +129,10 @@ export async function ask(path, options = {}) {
   if (!answer.ok) throw { text: body.text ?? t('e.code.error'), field: body.field ?? null, original: body.original ?? '' };
   return body;
 }
+
+/** Send JSON to one of the page's own routes. */
+export const post = (path, body) =>
+  ask(path, { method: 'POST', body: JSON.stringify(body), headers: { 'Content-Type': 'application/json' } });
 
 /** Write into one of Gradio's text fields as if typed, so that it notices. */
 export function type(selector, text) {

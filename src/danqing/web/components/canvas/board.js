@@ -5,7 +5,7 @@ import { Tools } from './tools.js';
 import { Viewport } from './viewport.js';
 
 export class Board {
-  /** @param app {maskChanged(uri), openRecord(id), show(view)} */
+  /** @param app {set(values), openRecord(id), show(view)} */
   constructor(app) {
     this.app = app;
     this.image = el('img', { class: 'dq-base', alt: '', draggable: 'false' });
@@ -18,7 +18,7 @@ export class Board {
     this.board = el('div', { class: 'dq-board', tabindex: '0', role: 'application', tAria: 's.canvas' }, this.world, this.grid, this.panel);
     this.viewport = new Viewport(this.board, this.world);
     this.tools = new Tools(this.board, this.viewport);
-    this.mask = new Mask(this.overlay, this.cursor, (uri) => { app.maskChanged(uri); this.refresh(); });
+    this.mask = new Mask(this.overlay, this.cursor, (uri) => { app.set({ mask: uri }); this.refresh(); });
     for (const name of ['brush', 'erase']) this.tools.add(this.mask.tool(name));
     this.toolbar = this.buildToolbar();
     this.board.addEventListener('dq:zoom', () => this.refresh());
@@ -41,7 +41,7 @@ export class Board {
       el('button', { type: 'button', t: 's.source', 'data-view': 'source', onclick: () => this.app.show('source') }),
       el('button', { type: 'button', t: 's.result', 'data-view': 'result', onclick: () => this.app.show('result') }));
     this.zoomText = el('output', { class: 'dq-zoom' });
-    this.removeButton = iconButton('close', 'remove', () => this.app.removePicture(), { class: 'dq-icon dq-for-source' });
+    this.removeButton = iconButton('close', 'remove', () => this.app.setPicture(null), { class: 'dq-icon dq-for-source' });
     return el('div', { class: 'dq-toolbar', role: 'toolbar', tAria: 's.tools' },
       this.sides, ...this.toolButtons, this.range, this.undoButton, this.redoButton,
       iconButton('clear', 's.clear', () => this.mask.clear(), forMask),

@@ -33,9 +33,11 @@ export class Details {
     const info = iconButton('info', 's.details', () => this.toggle(), { 'aria-pressed': String(this.open), class: 'dq-icon dq-info' });
     const download = el('a', { class: 'dq-icon', href: url(`web/records/${id}/picture?download=true`), download: '', tAria: 's.download', tTitle: 's.download' });
     download.innerHTML = iconButton('download', 's.download').innerHTML;
+    const enlarge = el('button', { type: 'button', class: 'dq-act', t: 'u.enlarge', tTitle: 'u.tip', 'data-act': 'upscale', onclick: () => this.app.loose.enlarge(id, enlarge) });
     this.bar.replaceChildren(
       this.app.hasGrid() ? iconButton('back', 's.back', () => this.app.show('result')) : '',
       el('span', { class: 'dq-send', role: 'group', tAria: 's.send' }, el('span', { class: 'dq-send-label', t: 's.send' }), ...sends),
+      enlarge,
       el('span', { class: 'dq-spring' }),
       button('s.reuse.seed', () => this.app.reuseSeed(), 'seed'),
       button('s.reuse.all', () => this.app.send(`record:${id}`, 'all'), 'all'),

@@ -3,19 +3,22 @@ import { ask, el, t, toast } from './base.js';
 
 const TYPES = 'image/png,image/jpeg,image/webp';
 
-async function upload(file) {
+/** Keep a file in the studio; gives {ref, width_px, height_px}. */
+export async function upload(file) {
   return ask('uploads', { method: 'POST', body: file, headers: { 'Content-Type': 'application/octet-stream' } });
 }
 
 export class Drop {
-  /** @param app {startFrom(upload), read(upload), send(source, to)} */
+  /** @param app {startFrom(upload), send(source, to), take(purpose, ref), offers(purpose)} */
   constructor(app) {
     this.app = app;
     this.depth = 0;
     const zone = (key, hint, name) =>
       el('div', { class: 'dq-zone', 'data-zone': name }, el('strong', { t: key }), hint ? el('span', { t: hint }) : null);
     this.node = el('div', { class: 'dq-drop', hidden: true },
-      zone('s.drop.start', null, 'start'), zone('s.drop.read', 's.drop.hint', 'read'));
+      zone('s.drop.start', null, 'start'), zone('s.drop.read', 's.drop.hint', 'read'),
+      zone('d.title', 'd.drop', 'describe'), zone('c.title', 'c.drop', 'control'),
+      zone('l.title', 'l.drop', 'like'));
     this.start = this.input('start');
     this.reader = this.input('read');
     document.body.append(this.node, this.start, this.reader);
@@ -43,6 +46,7 @@ export class Drop {
   enter(event) {
     if (!this.wanted(event)) return;
     event.preventDefault();
+    for (const zone of this.node.children) zone.hidden = !this.app.offers(zone.dataset.zone);
     this.node.hidden = false;
   }
 
@@ -58,7 +62,9 @@ export class Drop {
     const purpose = event.target.closest?.('[data-zone]')?.dataset.zone ?? 'start';
     const record = event.dataTransfer.getData('text/danqing-record');
     const file = event.dataTransfer.files[0];
-    if (record) this.app.send(`record:${record}`, purpose === 'read' ? 'all' : 'img2img');
+    const own = purpose === 'start' || purpose === 'read';
+    if (record && !own) this.app.take(purpose, `record:${record}`);
+    else if (record) this.app.send(`record:${record}`, purpose === 'read' ? 'all' : 'img2img');
     else if (file) this.take(file, purpose);
   }
 
@@ -71,7 +77,8 @@ export class Drop {
     try {
       const kept = await upload(file);
       if (purpose === 'read') this.app.send(kept.ref, 'all');
-      else this.app.startFrom(kept);
+      else if (purpose === 'start') this.app.startFrom(kept);
+      else this.app.take(purpose, kept.ref);
     } catch (error) {
       toast(error.text ?? t('e.code.error'));
     }

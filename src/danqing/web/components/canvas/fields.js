@@ -1,7 +1,9 @@
 // Errors beside the field that caused them; they go away when the field is touched.
 import { el, t } from './base.js';
 
-const wrapper = (name) => document.getElementById(`f-${name}`);
+/** What holds a control; of `controls.0.params`, which has no place of its own, the card. */
+const wrapper = (name) =>
+  document.getElementById(`f-${name}`) ?? (name.includes('.') ? wrapper(name.slice(0, name.lastIndexOf('.'))) : null);
 
 export function clearErrors() {
   for (const node of document.querySelectorAll('.dq-field-error')) node.remove();
@@ -17,6 +19,7 @@ const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 export async function unfold(section, name) {
   const head = document.querySelector(`#sec-${section} > button.label-wrap`);
   if (head && !head.classList.contains('open')) head.click();
+  wrapper(name)?.closest('details')?.setAttribute('open', '');
   for (let tries = 0; tries < 40 && !wrapper(name)?.offsetParent; tries += 1) await wait(25);
   return wrapper(name);
 }
@@ -46,7 +49,7 @@ export async function showError(error) {
 }
 
 /** Resolves with the first element of a selector, now or when it comes. */
-function arrival(selector) {
+export function arrival(selector) {
   return new Promise((done) => {
     const look = () => {
       const found = document.querySelector(selector);
@@ -90,4 +93,19 @@ export function tidyForm() {
   };
   new MutationObserver(tidy).observe(form, { subtree: true, childList: true, attributeFilter: ['aria-label', 'title'] });
   tidy();
+}
+
+/** The preset that a size belongs to, within what rounding to 16 px makes of it, or null. */
+export function nearestRatio(width, height) {
+  const presets = { '1:1': 1, '3:4': 3 / 4, '4:3': 4 / 3, '9:16': 9 / 16, '16:9': 16 / 9 };
+  const ratio = Number(width) / Number(height);
+  const found = Object.entries(presets).find(([, wanted]) => Math.abs(Math.log(ratio / wanted)) < 0.06);
+  return found ? found[0] : null;
+}
+
+/** The size that will be painted, or {} where it is not one yet. */
+export function paintedSize() {
+  const [width, height] = ['width_px', 'height_px'].map((name) => Number(document.querySelector(`#f-${name} input`)?.value));
+  const good = (side) => Number.isInteger(side) && side >= 16 && side <= 4096;
+  return good(width) && good(height) ? { width_px: width, height_px: height } : {};
 }

@@ -1,42 +1,112 @@
 // The history strip: thumbnails of what was painted, newest first; it survives reloads because it lives in the studio.
-import { ask, el, t, toast, url } from './base.js';
+// Its search looks for words in the briefs, or at the pictures themselves.
+import { ask, el, iconButton, t, toast, url } from './base.js';
+
+const WAIT_MS = { words: 250, look: 700 }; // looking costs more than reading
 
 export class History {
   constructor(app) {
     this.app = app;
     this.more = false;
+    this.by = 'words';
+    this.asked = 0;
+    this.state = '';
     this.list = el('div', { class: 'dq-thumbs', role: 'list' });
-    this.note = el('p', { class: 'dq-note' });
-    this.search = el('input', { type: 'search', class: 'dq-search', tPlaceholder: 's.history.search', tAria: 's.history.search' });
+    this.note = el('div', { class: 'dq-note', role: 'status' });
+    this.search = el('input', { type: 'search', class: 'dq-search', maxlength: '200', tPlaceholder: 's.history.search', tAria: 's.history.search' });
+    this.clear = iconButton('close', 's.history.clear', () => this.forget(), { class: 'dq-icon dq-search-clear' });
+    this.ways = el('div', { class: 'dq-sides dq-ways', role: 'group', tAria: 's.history.by' },
+      ...['words', 'look'].map((by) => el('button', { type: 'button', t: `s.history.by.${by}`, tTitle: `s.history.by.${by}.tip`, 'data-by': by, onclick: () => this.choose(by) })));
     this.older = el('button', { type: 'button', class: 'dq-older', t: 's.history.more', onclick: () => this.load(true) });
     this.node = el('aside', { class: 'dq-history', tAria: 's.history' },
-      el('div', { class: 'dq-history-head' }, el('h2', { t: 's.history' }), this.search), this.list, this.note, this.older);
-    let timer = 0;
-    this.search.addEventListener('input', () => { clearTimeout(timer); timer = setTimeout(() => this.load(), 250); });
+      el('div', { class: 'dq-history-head' }, el('h2', { t: 's.history' }), el('div', { class: 'dq-search-box' }, this.search, this.clear), this.ways),
+      this.list, this.note, this.older);
+    this.search.addEventListener('input', () => this.soon(WAIT_MS[this.by]));
+    this.search.addEventListener('keydown', (event) => {
+      if (event.key === 'Enter') this.soon(0);
+      if (event.key === 'Escape' && this.search.value) this.forget();
+    });
+  }
+
+  soon(wait) {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.load(), wait);
+    this.empty();
+  }
+
+  choose(by) {
+    this.by = by;
+    if (this.search.value.trim()) this.soon(0);
+    else this.search.focus();
+    this.empty();
+  }
+
+  forget() {
+    this.search.value = '';
+    this.search.focus();
+    this.soon(0);
   }
 
   relabel() {
     this.empty();
   }
 
+  /** Say what is there where no pictures are, and how to find some. */
   empty() {
     const none = this.list.children.length === 0;
-    this.note.hidden = !none;
-    this.note.textContent = none ? t(this.search.value ? 's.history.none' : 's.history.empty') : '';
+    const wanted = this.search.value.trim();
+    this.clear.hidden = this.search.value === '';
+    for (const button of this.ways.children) button.setAttribute('aria-pressed', String(button.dataset.by === this.by));
     this.older.hidden = !this.more;
-    this.node.classList.toggle('none', none && !this.search.value);
+    this.node.classList.toggle('none', none && !this.search.value && this.state === '');
+    this.note.replaceChildren(...this.words(none, wanted));
+    this.note.hidden = !this.note.hasChildNodes();
+  }
+
+  words(none, wanted) {
+    if (this.state === 'looking') return [el('p', { t: 's.history.looking' })];
+    if (this.failed) return [el('p', { class: 'dq-field-error', text: this.failed })];
+    if (!none) return [];
+    if (!wanted) return [el('p', { t: 's.history.empty' })];
+    const other = this.by === 'words' ? [el('button', { type: 'button', class: 'dq-link', t: 's.history.try', onclick: () => this.choose('look') })] : [];
+    return [el('p', { text: t('s.history.none', { text: wanted }) }), el('p', { t: `s.history.none.${this.by}` }), ...other];
+  }
+
+  query(further) {
+    const wanted = this.search.value.trim();
+    if (this.by === 'look' && wanted) return `looks?${new URLSearchParams({ search: wanted })}`;
+    const before = further ? this.list.lastElementChild?.dataset.id : null;
+    return `records?${new URLSearchParams({ search: wanted, ...(before ? { before } : {}) })}`;
   }
 
   async load(further = false) {
-    const before = further ? this.list.lastElementChild?.dataset.id : null;
-    const query = new URLSearchParams({ search: this.search.value, ...(before ? { before } : {}) });
+    this.asked += 1;
+    const { asked } = this;
+    const query = this.query(further);
+    const looks = query.startsWith('looks');
+    this.failed = '';
+    this.state = looks ? 'looking' : '';
+    if (looks) {
+      this.list.replaceChildren();
+      this.more = false;
+      this.empty();
+    }
+    let answer = null;
+    let failed = '';
     try {
-      const answer = await ask(`records?${query}`);
+      answer = await ask(query);
+    } catch (error) {
+      failed = error.text;
+    }
+    if (asked !== this.asked) return;
+    this.state = '';
+    if (looks) this.failed = failed;
+    else if (failed) toast(failed);
+    if (answer) {
       if (!further) this.list.replaceChildren();
       for (const record of answer.records) this.list.append(this.thumb(record));
       this.more = answer.more;
-    } catch (error) {
-      toast(error.text);
+      this.mark(this.app.record?.id ?? null);
     }
     this.empty();
   }
@@ -48,10 +118,13 @@ export class History {
     return el('div', { role: 'listitem', 'data-id': record.id }, button);
   }
 
+  /** A new picture: on top, unless a search shows something else. */
   async add(id) {
+    if (this.search.value.trim()) return;
     if (this.list.querySelector(`[data-id="${id}"]`)) return;
     try {
       const record = await ask(`records/${id}`);
+      if (this.list.querySelector(`[data-id="${id}"]`)) return;
       this.list.prepend(this.thumb(record));
     } catch {
       return;

@@ -1,11 +1,15 @@
 // The stage: puts canvas, progress, history, details and dropping together, and speaks with Python.
 import { ask, el, language, onLanguage, relabel, settle, t, toast, type, url } from './base.js';
 import { Board } from './board.js';
+import { Controls } from './controls.js';
+import { Describe } from './describe.js';
 import { Details } from './details.js';
 import { Drop } from './drop.js';
-import { clearErrors, foldSections, showError, tidyForm, unfold } from './fields.js';
+import { Loose } from './enlarge.js';
+import { arrival, clearErrors, foldSections, nearestRatio, showError, tidyForm, unfold } from './fields.js';
 import { History } from './history.js';
 import { Watch } from './job.js';
+import { Likes } from './likes.js';
 
 const BRIEFS = [1, 2, 3, 4, 5, 6];
 
@@ -23,21 +27,27 @@ class Stage {
     this.watch = new Watch(this.jobEvents());
     this.history = new History(this);
     this.details = new Details(this);
+    this.loose = new Loose(this);
+    this.controls = new Controls(this);
+    this.likes = new Likes(this);
+    this.describe = new Describe(this);
     this.drop = new Drop(this);
     this.kept = el('div', { class: 'dq-kept', hidden: true });
     const canvas = el('section', { class: 'dq-canvas', tAria: 's.canvas' },
-      this.board.toolbar, this.board.board, this.watch.node, this.details.bar, this.details.panel);
+      this.board.toolbar, this.board.board, this.watch.node, this.details.bar, this.loose.bar, this.details.panel);
     element.querySelector('.dq-stage-root').append(canvas, this.history.node);
     document.getElementById('dq-paint')?.closest('.dq-actions')?.after(this.kept);
+    arrival('#dq-controls').then((place) => place.append(this.controls.node, this.likes.node));
     onLanguage((tag) => { this.set({ language: tag }); this.relabel(); });
     this.set({ language: language() });
     this.relabel();
     this.history.load();
+    this.controls.load();
     this.resume();
   }
 
   get value() {
-    return this.props.value ?? { image: null, mask: null, kept: {}, language: language() };
+    return this.props.value;
   }
 
   set(values) {
@@ -47,8 +57,8 @@ class Stage {
 
   relabel() {
     relabel(document.querySelector('.dq-stage-root'));
-    relabel(this.drop.node);
-    for (const part of [this.history, this.details]) part.relabel();
+    for (const node of [this.drop.node, this.controls.node, this.likes.node]) relabel(node);
+    for (const part of [this.history, this.details, this.controls, this.likes, this.describe]) part.relabel();
     this.watch.show();
     this.showKept();
     this.draw();
@@ -63,9 +73,10 @@ class Stage {
     return this.tiles.length > 0 || this.record !== null || this.failure !== null;
   }
 
-  /** Go to a view: 'source', 'result' (the last job), 'record' or 'empty'. */
+  /** Go to a view: 'source', 'result' (the last job), 'record', 'loose' (no Record) or 'empty'. */
   show(view) {
     this.view = view;
+    this.loose.show(null);
     if (view === 'result' && !this.watch.id && this.tiles.length === 1 && this.tiles[0].id) {
       this.openRecord(this.tiles[0].id);
       return;
@@ -87,6 +98,7 @@ class Stage {
     }
     board.toolbar.classList.toggle('source', this.view === 'source' && value.image !== null);
     if (this.view === 'record' && this.record) return this.drawRecord();
+    if (this.view === 'loose') return this.drawLoose();
     if (this.view === 'result') return this.drawResult();
     if (starts) return this.drawSource();
     return board.showPanel(...this.emptyPanel());
@@ -95,6 +107,11 @@ class Stage {
   drawRecord() {
     const { id, prompt, width_px: width, height_px: height } = this.record;
     this.board.showPicture(url(`web/records/${id}/picture`), { alt: prompt, width, height });
+  }
+
+  drawLoose() {
+    const { ref, title, width_px: width = 0, height_px: height = 0 } = this.loose.loose;
+    this.board.showPicture(this.addressOf(ref), { alt: t(title), width, height });
   }
 
   drawResult() {
@@ -197,10 +214,50 @@ class Stage {
       toast(error.text);
       return;
     }
+    this.loose.show(null);
     this.view = 'record';
     this.details.show(this.record);
     this.history.mark(id);
     this.draw();
+  }
+
+  /** Show a picture that is no Record: {ref, title, name}, and where the way back leads. */
+  showLoose(loose) {
+    const back = this.view === 'loose' ? this.before : { view: this.view, id: this.record?.id };
+    this.before = loose.record ? { view: 'record', id: loose.record } : back;
+    this.view = 'loose';
+    this.record = null;
+    this.details.show(null);
+    this.history.mark(null);
+    this.loose.show(loose);
+    this.draw();
+  }
+
+  leaveLoose() {
+    if (this.before.view === 'record') this.openRecord(this.before.id);
+    else this.show(this.before.view);
+  }
+
+  // pictures for the form -------------------------------------------------------------------------------------------
+  /** The picture that stands on the canvas now; without one a person is told. */
+  withCanvasPicture(take) {
+    const shown = { record: () => `record:${this.record.id}`, loose: () => this.loose.loose.ref, source: () => this.value.image?.ref,
+      result: () => this.tiles[0]?.id && `record:${this.tiles[0].id}` }[this.view]?.();
+    if (shown) take(shown);
+    else toast(t('s.canvas.none'));
+  }
+
+  startingPicture() {
+    return this.modeNow === 'txt2img' ? null : this.value.image?.ref ?? null;
+  }
+
+  /** Whether a dropped picture can go there. */
+  offers(purpose) {
+    return { control: this.controls.available, like: this.likes.available }[purpose] ?? true;
+  }
+
+  take(purpose, ref) {
+    ({ control: this.controls, like: this.likes, describe: this.describe })[purpose].take(ref);
   }
 
   removed(id, next) {
@@ -239,23 +296,17 @@ class Stage {
   async setPicture(image, mask = null) {
     clearErrors();
     this.set({ image, mask: null });
+    this.controls.refresh();
     if (image) this.board.mask.reset(image.width_px, image.height_px);
     if (image && mask) await this.board.mask.load(this.addressOf(mask)).catch(() => toast(t('e.code.not_found')));
     this.show('source');
-  }
-
-  removePicture() {
-    this.setPicture(null);
-  }
-
-  maskChanged(mask) {
-    this.set({ mask });
   }
 
   setMode(mode) {
     const before = this.modeNow;
     this.modeNow = mode;
     document.body.dataset.mode = mode;
+    this.controls.refresh();
     if (mode === before) return;
     if (mode === 'txt2img') this.show(this.hasResult ? 'result' : 'empty');
     else this.show('source');
@@ -265,6 +316,13 @@ class Stage {
     const [left, right, top, bottom] = sides.map((side) => Math.max(0, Number(side) || 0));
     this.margins = { left, right, top, bottom };
     if (this.view === 'source') this.draw();
+  }
+
+  /** Put the control units and picture prompts of a Request into the form. */
+  setCards(controls, likes) {
+    this.set({ controls, likes });
+    this.controls.setUnits(controls);
+    this.likes.setAll(likes);
   }
 
   showKept() {
@@ -284,6 +342,7 @@ class Stage {
     else if (command.kind === 'error') this.refuse(command.error);
     else if (command.kind === 'form') {
       this.set({ kept: command.keep ?? {} });
+      if (command.controls) this.setCards(command.controls, command.likes);
       this.showKept();
       this.modeNow = command.mode;
       document.body.dataset.mode = command.mode;
@@ -295,14 +354,6 @@ class Stage {
   }
 }
 
-/** The preset that a size belongs to, within what rounding to 16 px makes of it, or null. */
-function nearestRatio(width, height) {
-  const presets = { '1:1': 1, '3:4': 3 / 4, '4:3': 4 / 3, '9:16': 9 / 16, '16:9': 16 / 9 };
-  const ratio = Number(width) / Number(height);
-  const found = Object.entries(presets).find(([, wanted]) => Math.abs(Math.log(ratio / wanted)) < 0.06);
-  return found ? found[0] : null;
-}
-
 export function mount({ element, trigger, props, watch }) {
   const stage = new Stage({ element, trigger, props });
   document.body.dataset.mode = 'txt2img';
@@ -311,6 +362,7 @@ export function mount({ element, trigger, props, watch }) {
   window.danqing = {
     stage,
     mode: (mode) => stage.setMode(mode),
+    model: (model) => stage.controls.load(model ?? undefined),
     margins: (...sides) => stage.setMargins(...sides),
     cancel: () => stage.watch.cancel(),
     choose: () => stage.drop.start.click(),

@@ -1,0 +1,111 @@
+"""Image prompts resolved: for every model that paints an image adapter, seen to fit before anything is loaded."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from danqing.spec.errors import InvalidRequestError, UnsupportedError
+from danqing.spec.model import IpAdapterInfo, ModelInfo, ModelRef
+from danqing.spec.plan import ImageAdapterPlan, ImagePromptPlan
+from danqing.spec.request import Request
+
+ADAPTER_FAMILY = "ip_adapter"
+ENCODER_FAMILY = "image_encoder"
+"""What stands for the family in the ModelRefs of an image adapter and of its image tower."""
+
+
+class ImageAdapterFinder(Protocol):
+    """What planning needs of the catalogue's image adapters."""
+
+    def find_image_adapter(self, name: str) -> IpAdapterInfo:
+        """The image adapter with this name.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        ...
+
+    def image_adapter_for(self, model: ModelInfo) -> IpAdapterInfo:
+        """The image adapter that fits a model best.
+
+        Raises:
+            MissingWeightsError: None fits.
+        """
+        ...
+
+
+def plan_image_prompts(request: Request) -> tuple[ImagePromptPlan, ...]:
+    """The image prompts of a Request; those of weight 0 say nothing and are left out.
+
+    Raises:
+        InvalidRequestError: A picture is not resolved to its content.
+    """
+    return tuple(
+        ImagePromptPlan(image=_content(prompt.image, index), weight=prompt.weight, start=prompt.start, end=prompt.end)
+        for index, prompt in enumerate(request.image_prompts)
+        if prompt.weight > 0
+    )
+
+
+def adapter_for(request: Request, catalog: ImageAdapterFinder, model: ModelInfo) -> ImageAdapterPlan | None:
+    """The image adapter for a model; None where the Request has no image prompt that says anything.
+
+    Raises:
+        NotFoundError: The adapter that was asked for is not there.
+        UnsupportedError: It does not fit the model; every difference is named.
+        MissingWeightsError: None was asked for, and none fits.
+    """
+    if not any(prompt.weight > 0 for prompt in request.image_prompts):
+        return None
+    if request.image_adapter is None:
+        found = catalog.image_adapter_for(model)
+    else:
+        found = catalog.find_image_adapter(request.image_adapter)
+        check_fits(found, model)
+    return ImageAdapterPlan(
+        model=ModelRef(name=found.name, sha256=found.sha256, family=ADAPTER_FAMILY),
+        encoder=ModelRef(name=f"{found.name} image encoder", sha256=found.encoder.sha256, family=ENCODER_FAMILY),
+    )
+
+
+def misfits(adapter: IpAdapterInfo, model: ModelInfo) -> list[str]:
+    """Why an image adapter cannot work in a model; empty where nothing speaks against it."""
+    reasons: list[str] = []
+    if model.context_width and adapter.context_width != model.context_width:
+        reasons.append(
+            f"its tokens are {adapter.context_width} wide, the model's text states are {model.context_width}"
+        )
+    if model.block_widths and set(adapter.layer_widths) - set(model.block_widths):
+        widths = (", ".join(map(str, dict.fromkeys(one))) for one in (adapter.layer_widths, model.block_widths))
+        reasons.append("its layers are {} wide, the model's levels {}".format(*widths))
+    return reasons
+
+
+def check_fits(adapter: IpAdapterInfo, model: ModelInfo) -> None:
+    """See that an image adapter can work in a model.
+
+    Raises:
+        UnsupportedError: It cannot, with every reason.
+    """
+    reasons = misfits(adapter, model)
+    if reasons:
+        raise UnsupportedError(
+            f"the image adapter {adapter.name} is not made for the model {model.name}: {'; '.join(reasons)}",
+            field="image_adapter",
+            value=adapter.name,
+            allowed=f"an IP-Adapter trained for {model.family}",
+            next_step="leave `image_adapter` out, or choose one of the model's family",
+        )
+
+
+def _content(reference: str, index: int) -> str:
+    kind, _, value = reference.partition(":")
+    if kind != "sha256":
+        raise InvalidRequestError(
+            "a picture must be resolved to its content before planning",
+            field=f"image_prompts.{index}.image",
+            value=reference,
+            allowed="sha256:<hex>",
+            next_step="submit the request through the studio, which resolves record ids",
+        )
+    return value
