@@ -19,7 +19,7 @@ from danqing.planning.upscaling import plan_upscale
 from danqing.spec.errors import BadFileError, ConflictError, InvalidRequestError, NotFoundError
 from danqing.spec.events import PreviewEvent, ProgressEvent, RecordEvent, StateEvent
 from danqing.spec.geometry import SizePx
-from danqing.spec.model import ControlNetInfo, ModelInfo, ModelRef
+from danqing.spec.model import ControlNetInfo, ImageEncoderInfo, IpAdapterInfo, ModelInfo, ModelRef
 from danqing.spec.plan import PassPlan, Plan, SamplingPlan, SeedPlan, TextPlan
 from danqing.spec.record import FINAL_STATES, Job, Record, Versions
 from danqing.spec.registry.samplers import find_sampler
@@ -38,6 +38,16 @@ from danqing.workers.protocol import EmbedCommand, InterrogateCommand, PictureSo
 API = "/api/v1"
 MODEL = ModelInfo(name="danqing-mini", family="sd1", path="builtin", sha256="a" * 64, builtin=True)
 CONTROLNET = ControlNetInfo(name="line", path="builtin/line", sha256="b" * 64, base="danqing-mini")
+IMAGE_ADAPTER = IpAdapterInfo(
+    name="danqing-mini",
+    path="builtin/ip-adapter/danqing-mini.safetensors",
+    sha256="c" * 64,
+    encoder=ImageEncoderInfo(path="builtin/danqing-mini-clip/image_encoder", sha256="d" * 64, embedding_width=256),
+    builtin=True,
+    base="danqing-mini",
+    context_width=256,
+    layer_widths=(256,) * 7,
+)
 
 
 UPSCALER = UpscalerFile(name="4x-draw", path="4x-draw.pth", sha256="b" * 64)
@@ -330,6 +340,9 @@ class FakeStudio:
 
     def controlnets(self) -> list[ControlNetInfo]:
         return [CONTROLNET]
+
+    def image_adapters(self) -> list[IpAdapterInfo]:
+        return [IMAGE_ADAPTER]
 
     def upscalers(self) -> list[UpscalerFile]:
         return [UPSCALER]

@@ -100,13 +100,12 @@ def test_errors_stand_in_the_card_and_nothing_is_lost(open_page):
     page.click("#sec-composition > button")
     page.click("#dq-paint")
     page.wait_for_selector("[id='f-controls.0.image'] .dq-field-error")
-    assert page.inner_text(".dq-field-error") == words("zh-Hant")["e.control.image"]
+    expect(page.locator(".dq-field-error > span")).to_have_text(words("zh-Hant")["e.control.image"])
     slide(page, "[id='f-controls.0.start'] input", 0.9)
     slide(page, "[id='f-controls.0.end'] input", 0.2)
     page.click("#dq-paint")
-    expect(page.locator(f"{CARD} > .dq-field-error[id='error-controls.0']")).to_have_text(
-        words("zh-Hant")["e.control.window"]
-    )
+    said = page.locator(f"{CARD} > .dq-field-error > span")
+    expect(said).to_have_text(words("zh-Hant")["e.control.window"])
     page.select_option(".dq-language", "en")
     page.wait_for_function("document.querySelector('#dq-paint').textContent.trim() === 'Paint'")
     assert page.input_value(BRIEF) == "留著"
@@ -122,7 +121,7 @@ def test_a_map_that_cannot_be_made_says_why(open_page, served):
     page.wait_for_selector(CARD)
     page.select_option(f"{CARD} [id='f-controls.0.annotator'] select", "depth_relief")
     page.click(f"{CARD} .dq-slot:nth-child(2) button")
-    expect(page.locator(f"{CARD} > .dq-field-error")).to_have_text(words("zh-Hans")["e.map"])
+    expect(page.locator(f"{CARD} > .dq-wrong")).to_have_text(words("zh-Hans")["e.map"])
     open_page.wrong.clear()  # Chromium reports the refusal in its console, as it should
 
 
@@ -190,7 +189,7 @@ def test_without_eyes_a_description_says_so(open_page, served):
     page.click(".dq-proposal .dq-act >> nth=1")
     assert toast(page) == words("zh-Hans")["s.canvas.none"]
     drop(page, png_of(picture("seen", 1, 64, 64)), "describe")
-    expect(page.locator(".dq-proposal .dq-field-error > span")).to_have_text(words("zh-Hans")["e.sight"])
+    expect(page.locator(".dq-proposal .dq-wrong > span")).to_have_text(words("zh-Hans")["e.sight"])
     assert page.input_value(BRIEF) == "我的"
     open_page.wrong.clear()  # Chromium reports the 424 in its console, as it should
 

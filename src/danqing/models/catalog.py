@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from danqing.models import controls, derived_files
 from danqing.models.hashes import HashCache
-from danqing.models.ip_adapters import IpAdapterShelf
+from danqing.models.ip_adapters import IpAdapterShelf, attention_widths
 from danqing.models.upscalers import UpscalerShelf
 from danqing.spec.errors import BadFileError, DanqingError, MissingWeightsError, NotFoundError, UnsupportedError
 from danqing.spec.model import ControlNetInfo, IpAdapterInfo, ModelDefaults, ModelInfo, Prediction
@@ -202,6 +202,7 @@ def identify(folder: Path, hashes: HashCache | None = None) -> ModelInfo:
         context_width=width if isinstance(width := unet.get("cross_attention_dim"), int) else 0,
         block_widths=tuple(int(one) for one in unet.get("block_out_channels", ())),
         layers_per_block=controls.layers_of(unet),
+        attention_widths=attention_widths(unet),
         defaults=BUILTIN_DEFAULTS if builtin else _defaults(about, family, folder),
         description=str(about.get("description", "")),
         styles=tuple(str(style) for style in about.get("styles", [])),

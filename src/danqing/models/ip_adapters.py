@@ -25,6 +25,8 @@ _PROJECTION, _NORM = "image_proj.proj.weight", "image_proj.norm.weight"
 _LAYER = "ip_adapter.{}.to_k_ip.weight"
 _HEADER_LIMIT_BYTES = 100_000_000
 
+_PER_LEVEL = (("layers_per_block", 2), ("transformer_layers_per_block", 1))
+
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -91,7 +93,7 @@ class IpAdapterShelf:
         usable = [info for _, info in scanned if isinstance(info, IpAdapterInfo)]
         fitting = [info for info in usable if not misfits(info, model)]
         own = {Path(model.weights_path).name, model.name}
-        fitting.sort(key=lambda info: info.base not in own)
+        fitting.sort(key=lambda info: 0 if info.base in own else 1 if info.base is None else 2)
         if fitting:
             return fitting[0]
         why = [f"{name}: {error.message}" for name, error in scanned if isinstance(error, DanqingError)]
@@ -166,6 +168,37 @@ class IpAdapterShelf:
             allowed="a transformers folder with a CLIP image tower: config.json and model.safetensors",
             next_step="put the folder `image_encoder` that the adapter was published with beside its file",
         )
+
+
+def attention_widths(unet: dict[str, Any]) -> tuple[int, ...]:
+    """Width of every cross-attention of a UNet config, in the order in which diffusers and IP-Adapter files have them.
+
+    Empty where the config leaves things to diffusers' defaults that are not told here.
+
+    >>> attention_widths({"block_out_channels": [32, 64], "layers_per_block": 1,
+    ...     "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+    ...     "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"]})
+    (32, 32, 32, 64)
+    """
+    channels: list[int] = unet.get("block_out_channels") or []
+    down: list[str] = unet.get("down_block_types") or []
+    up: list[str] = unet.get("up_block_types") or []
+    layers, depths = (_each(unet.get(name, default), len(channels)) for name, default in _PER_LEVEL)
+    if not len(channels) == len(down) == len(up) == len(layers) == len(depths):
+        return ()
+    found: list[int] = []
+    for block, width, count, depth in zip(down, channels, layers, depths, strict=True):
+        found += [width] * (count * depth if "CrossAttn" in block else 0)
+    for block, width, count, depth in zip(up, reversed(channels), reversed(layers), reversed(depths), strict=True):
+        found += [width] * ((count + 1) * depth if "CrossAttn" in block else 0)
+    middle = unet.get("mid_block_type", "UNetMidBlock2DCrossAttn") or ""
+    return tuple(found + [channels[-1]] * (depths[-1] if "CrossAttn" in middle else 0))
+
+
+def _each(value: Any, levels: int) -> list[int]:
+    if isinstance(value, int):
+        return [value] * levels
+    return [int(one) for one in cast("list[Any]", value)] if isinstance(value, list) else []
 
 
 def is_ip_adapter(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Protocol
 
 from danqing.spec.errors import InvalidRequestError, UnsupportedError
@@ -75,10 +76,16 @@ def misfits(adapter: IpAdapterInfo, model: ModelInfo) -> list[str]:
         reasons.append(
             f"its tokens are {adapter.context_width} wide, the model's text states are {model.context_width}"
         )
-    if model.block_widths and set(adapter.layer_widths) - set(model.block_widths):
-        widths = (", ".join(map(str, dict.fromkeys(one))) for one in (adapter.layer_widths, model.block_widths))
-        reasons.append("its layers are {} wide, the model's levels {}".format(*widths))
+    if model.attention_widths and adapter.layer_widths != model.attention_widths:
+        ours, theirs = (_counted(widths) for widths in (adapter.layer_widths, model.attention_widths))
+        reasons.append(f"it is made for cross-attentions of width {ours}, the model's are {theirs}")
     return reasons
+
+
+def _counted(widths: tuple[int, ...]) -> str:
+    """Widths with how often each stands in a row: `3×32, 64`."""
+    runs = [(width, len(list(run))) for width, run in groupby(widths)]
+    return ", ".join(f"{count}×{width}" if count > 1 else str(width) for width, count in runs)
 
 
 def check_fits(adapter: IpAdapterInfo, model: ModelInfo) -> None:

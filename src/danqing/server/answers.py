@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from danqing.spec.model import ControlNetInfo, ModelInfo
+from danqing.spec.model import ControlNetInfo, IpAdapterInfo, ModelInfo
 from danqing.spec.record import Job, Record
 from danqing.spec.request import Request
 from danqing.spec.sight import Found
@@ -65,6 +65,7 @@ class ModelList(BaseModel):
 
     models: list[ModelInfo]
     controlnets: list[ControlNetInfo] = Field(description="what `controls.model` of a Request can name")
+    image_adapters: list[IpAdapterInfo] = Field(description="what `image_adapter` of a Request can name")
 
 
 class Sampler(BaseModel):

@@ -37,6 +37,7 @@ class ModelInfo(Data):
     context_width: int = Field(default=0, description="width of a text state the UNet reads; 0 where it is not known")
     block_widths: tuple[int, ...] = Field(default=(), description="channels of the UNet's levels")
     layers_per_block: tuple[int, ...] = Field(default=(), description="layers of each level on the way down")
+    attention_widths: tuple[int, ...] = Field(default=(), description="of the cross-attentions, in diffusers' order")
     defaults: ModelDefaults = ModelDefaults()
     description: str = ""
     styles: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from danqing.prompt.styles import Style
 from danqing.spec.errors import ConflictError, DanqingError, NotFoundError
 from danqing.spec.events import Event
-from danqing.spec.model import ControlNetInfo, ModelInfo
+from danqing.spec.model import ControlNetInfo, IpAdapterInfo, ModelInfo
 from danqing.spec.plan import Plan
 from danqing.spec.record import Job, JobState, Record
 from danqing.spec.request import Request
@@ -305,6 +305,10 @@ class Studio(Seeing, Upscaling):
     def controlnets(self) -> list[ControlNetInfo]:
         """Every ControlNet that can be named in a Request."""
         return self.catalog.controlnets()
+
+    def image_adapters(self) -> list[IpAdapterInfo]:
+        """Every usable image adapter (IP-Adapter), the built-in one first."""
+        return list(self.catalog.image_adapters())
 
     def styles(self) -> list[Style]:
         """The styles of styles.csv, from the data folder and then the models' root."""

@@ -28,7 +28,7 @@ class Card {
     const set = (name) => (value) => this.change({ [name]: value });
     this.slot = new Slot({ id: id('image'), empty: 'c.picture', choose: (ref) => this.setPicture(ref), clear: () => this.setPicture(null) });
     this.mapButton = el('button', { type: 'button', class: 'dq-slot-face', onclick: () => this.showMap() });
-    this.mapNote = el('p', { class: 'dq-field-error', role: 'alert', hidden: true });
+    this.mapNote = el('p', { class: 'dq-wrong', role: 'alert', hidden: true });
     this.kind = this.kinds(id('annotator'));
     this.model = el('select', { tAria: 'c.model' });
     this.model.addEventListener('change', () => { this.chosen = this.model.value !== ''; this.change({ model: this.model.value || this.fittest() }); this.refresh(); });

@@ -59,7 +59,7 @@ export class Describe {
   failed() {
     const { text, original } = this.state.error;
     const more = original && original !== text ? el('details', {}, el('summary', { t: 's.original' }), el('p', { lang: 'en', text: original })) : null;
-    return [el('div', { class: 'dq-field-error', role: 'alert' }, el('span', { text }), more), this.sources()];
+    return [el('div', { class: 'dq-wrong', role: 'alert' }, el('span', { text }), more), this.sources()];
   }
 
   get words() {

@@ -65,7 +65,7 @@ export class History {
 
   words(none, wanted) {
     if (this.state === 'looking') return [el('p', { t: 's.history.looking' })];
-    if (this.failed) return [el('p', { class: 'dq-field-error', text: this.failed })];
+    if (this.failed) return [el('p', { class: 'dq-wrong', text: this.failed })];
     if (!none) return [];
     if (!wanted) return [el('p', { t: 's.history.empty' })];
     const other = this.by === 'words' ? [el('button', { type: 'button', class: 'dq-link', t: 's.history.try', onclick: () => this.choose('look') })] : [];
