@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from annotator_pictures import still_life
-from make_goldens import FOLDER, SETTINGS
+from make_annotator_goldens import FOLDER, SETTINGS
 from PIL import Image
 
 from danqing.annotators import annotate

@@ -239,7 +239,9 @@ def test_upscaler_files_stand_among_the_upscalers(open_page, served):
     page.click("#f-hires_upscaler input")
     page.click(f"#f-hires_upscaler li[aria-label='{UPSCALER.name}']")
     start(page)
-    assert last_request(served).hires.upscaler == UPSCALER.name
+    request = last_request(served)
+    assert request.hires.upscaler == UPSCALER.name
+    assert (request.hires.steps, request.sampling.eta) == (None, None)  # what is left empty is not 0
 
 
 def test_the_cards_fit_390_px_and_hold_no_english(open_page):

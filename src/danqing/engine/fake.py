@@ -62,6 +62,8 @@ class FakeExecutor:
             return ("exclusive", call.key, id(call))
         if isinstance(call, Upscale):
             return ("Upscale", call.upscaler, tuple(call.tile.shape[1:]))
+        if isinstance(call, EmbedImage):
+            return ("EmbedImage", call.encoder)
         shape = (tuple(call.x.shape[1:]), call.control_set) if isinstance(call, Denoise) else ()
         return (type(call).__name__, call.model, shape)
 

@@ -59,10 +59,10 @@ def from_text(text: str, dim: int) -> Vectors:
 
 
 def unit(vectors: NDArray[Any]) -> Vectors:
-    """Each row divided by its length; rows of zeros stay."""
-    x = vectors.astype(np.float32)
+    """Each row divided by its length, in float64: squares of very small numbers vanish in float32. Zeros stay."""
+    x = vectors.astype(np.float64)
     length = np.linalg.norm(x, axis=-1, keepdims=True)
-    return x / np.where(length > 0, length, 1.0)
+    return (x / np.where(length > 0, length, 1.0)).astype(np.float32)
 
 
 def sigmoid(logits: NDArray[Any]) -> Vectors:

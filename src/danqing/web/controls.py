@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from danqing.planning.controls import check_fits
 from danqing.planning.image_prompts import misfits
-from danqing.spec.control import INPAINT_ANNOTATOR
+from danqing.spec.control import is_inpaint_annotator
 from danqing.spec.errors import InvalidRequestError, UnsupportedError
 from danqing.spec.model import ControlNetInfo, ModelInfo
 from danqing.spec.registry.annotator_types import AnnotatorInfo
@@ -51,7 +51,7 @@ def offers(studio: Studio, model: ModelInfo) -> dict[str, Any]:
 
 def fitting(nets: Sequence[ControlNetInfo], model: ModelInfo) -> list[ControlNetInfo]:
     """Those that can guide this model, the ones trained for it first."""
-    found = [net for net in nets if _fits(net, model) and set(net.annotators) != {INPAINT_ANNOTATOR}]
+    found = [net for net in nets if _fits(net, model) and not _only_inpaints(net)]
     return sorted(found, key=lambda net: net.base != model.name)
 
 
@@ -62,6 +62,10 @@ def best(nets: Sequence[ControlNetInfo], annotator: str) -> str | None:
         return nets[0].name if nets else None
     ranked = [(rank, net) for net in nets if (rank := _rank(net, info)) is not None]
     return min(ranked, key=lambda pair: pair[0])[1].name if ranked else None
+
+
+def _only_inpaints(net: ControlNetInfo) -> bool:
+    return bool(net.annotators) and all(is_inpaint_annotator(name) for name in net.annotators)
 
 
 def _rank(net: ControlNetInfo, info: AnnotatorInfo) -> int | None:

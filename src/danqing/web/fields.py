@@ -51,6 +51,11 @@ class Control:
         """What an untouched form holds."""
         return getattr(Form(), self.name)
 
+    @property
+    def is_optional_number(self) -> bool:
+        """Whether it is a number that may be left empty, for the model or sampler to choose."""
+        return self.kind == "number" and self.default is None
+
     def label(self, language: str) -> str:
         """Its name in this language."""
         return say(language, f"f.{self.name}")

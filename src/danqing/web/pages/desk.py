@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 WORD = "word:"
 STYLE = "style:"
+_OPTIONAL_NUMBERS = tuple(name for name, control in CONTROLS.items() if control.is_optional_number)
 _MASK_PREFIX = "data:image/png;base64,"
 
 
@@ -114,6 +115,7 @@ class Desk:
         held["prompt"], held["styles"] = _with_styles(held.get("prompt") or "", held.get("styles") or [])
         held["negative_prompt"] = held.get("negative_prompt") or ""
         held["image"] = (stage.get("image") or {}).get("ref", "")
+        held |= {name: _number(held[name]) for name in _OPTIONAL_NUMBERS if name in held}
         held["controls"] = tuple(stage.get("controls") or ())
         likes = stage.get("likes") or {}
         held["image_prompts"], held["image_mix"] = tuple(likes.get("prompts") or ()), likes.get("mix") or "tokens"
@@ -143,6 +145,8 @@ class Desk:
         shown["sampler"] = label(find_sampler, form.sampler)
         schedule = label(find_schedule, form.schedule)
         shown["schedule"] = "" if schedule == "Automatic" else schedule
+        for name in _OPTIONAL_NUMBERS:
+            shown[name] = "" if shown.get(name) is None else f"{shown[name]:.12g}"
         shown["hires_scale"] = 2.0 if form.hires_scale is None else form.hires_scale
         shown["hires_upscaler"] = self._upscaler(form.hires_upscaler)
         return shown
@@ -199,6 +203,18 @@ class Desk:
 
 
 _NO_MODEL = ModelInfo(name=BUILTIN_MODEL, family="danqing", path="", sha256="0" * 64)
+
+
+def _number(text: Any) -> Any:
+    """What stands in an optional number: None where it is empty, the text itself where it is no number."""
+    cleaned = str("" if text is None else text).strip()
+    if not cleaned:
+        return None
+    try:
+        number = float(cleaned)
+    except ValueError:
+        return cleaned
+    return int(number) if number.is_integer() else number
 
 
 def _with_styles(prompt: str, chips: list[str]) -> tuple[str, tuple[str, ...]]:

@@ -172,10 +172,12 @@ def _add(desk: Desk, control: Control) -> None:
     words = _words_of(control)
     if control.kind == "slider":
         desk.add(control.name, gr.Slider(control.low, control.high, step=control.step, buttons=[], **common), words)
-    elif control.kind == "number":
-        placeholder = say(_FIRST, "auto")  # without one, Gradio shows an empty number as 0
-        number = gr.Number(step=control.step, precision=None, min_width=0, placeholder=placeholder, **common)
+    elif control.is_optional_number:  # Gradio's Number turns an empty value into 0 as soon as it is shown
+        common["value"] = ""
+        number = gr.Textbox(lines=1, max_lines=1, max_length=32, placeholder=say(_FIRST, "auto"), **common)
         desk.add(control.name, number, words)
+    elif control.kind == "number":
+        desk.add(control.name, gr.Number(step=control.step, precision=None, min_width=0, **common), words)
     elif control.kind == "check":
         desk.add(control.name, gr.Checkbox(**common), words)
     elif control.kind == "radio":
@@ -198,7 +200,7 @@ def _words_of(control: Control) -> Words:
         words: dict[str, Any] = {"label": t(f"f.{control.name}")}
         if not control.half:
             words["info"] = t(f"f.{control.name}.tip")
-        if control.kind == "number":
+        if control.is_optional_number:
             words["placeholder"] = t("auto")
         if control.options:
             words["choices"] = control.choices(t.language)

@@ -1,4 +1,4 @@
-"""Makes the golden maps again: `python tests/annotators/make_goldens.py`."""
+"""Makes the golden maps again: `python tests/annotators/make_annotator_goldens.py`."""
 
 from __future__ import annotations
 
