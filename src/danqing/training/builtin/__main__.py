@@ -28,6 +28,7 @@ from danqing.training.builtin.sample import draw_grid
 from danqing.training.builtin.scale import Fleet, join_fleet
 from danqing.training.builtin.shards import Job as DrawJob
 from danqing.training.builtin.shards import make, vocabulary_json
+from danqing.training.builtin.smooth import smooth_vae
 from danqing.training.builtin.tokenizer import caption_corpus, save_tokenizer, train_tokenizer
 from danqing.training.builtin.unet import unet_run
 from danqing.training.builtin.unet_loop import Hooks, train_unet
@@ -75,6 +76,7 @@ def stage_vae(job: Job, full: Dataset) -> AutoencoderKL:
     if not (folder / "config.json").exists():
         seen, unseen = data_stage.split(full, held_out=False), data_stage.split(full, held_out=True)
         vae = train_vae(job.config, (seen, unseen), job.out, job.device, job.until)
+        vae = smooth_vae(vae, job.config, (seen, unseen), job.out, job.until)
         normalize_latents(vae, seen, job.device, job.config.precision)
         vae.save_pretrained(str(folder))
     vae = build_vae(job.config.vae)

@@ -110,6 +110,15 @@ class TextConfig:
 
 
 @dataclass(frozen=True)
+class SmoothConfig:
+    """The stage that makes latents easier to paint: weights of the Kullback-Leibler and scale-equivariance terms."""
+
+    stage: StageConfig
+    kl_weight: float = 1e-3
+    equivariance_weight: float = 1.0
+
+
+@dataclass(frozen=True)
 class ClipConfig:
     """mini-CLIP: a vision transformer's size; its text tower is the text encoder's."""
 
@@ -203,6 +212,7 @@ class TrainConfig:
     captions: CaptionConfig
     scenes: SceneConfig
     vae: VaeConfig
+    smooth: SmoothConfig
     clip: ClipConfig
     text: TextConfig
     unet: UNetConfig
@@ -224,6 +234,7 @@ class TrainConfig:
 
 STAGE_TABLES: dict[str, type[Any]] = {
     "vae": VaeConfig,
+    "smooth": SmoothConfig,
     "clip": ClipConfig,
     "unet": UNetConfig,
     "control": ControlConfig,

@@ -35,6 +35,7 @@ STAGE_SALT = {
     "adapter": 10,
     "distill": 11,
     "inpaint": 12,
+    "smooth": 13,
 }
 
 
