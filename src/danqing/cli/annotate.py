@@ -1,32 +1,26 @@
-"""`danqing annotate`: a picture's control map. Networks run in their own process, so that this one loads no torch."""
+"""`danqing annotate`: a picture's control map."""
 
 from __future__ import annotations
 
 import io
-import json
-import subprocess
-import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 from PIL import Image
 
 from danqing.cli.options import StudioOptions, takes
 from danqing.cli.paint_request import read_file
 from danqing.cli.pictures import FORMATS, write_atomically
 from danqing.cli.session import settings_of, terminal_of
-from danqing.spec.errors import DanqingError, InvalidRequestError, WorkerError
+from danqing.spec.errors import InvalidRequestError
 from danqing.spec.registry.annotator_types import AnnotatorInfo
 from danqing.spec.registry.annotators import ANNOTATORS, WEIGHTS_FOLDER, find_annotator, resolve_parameters
+from danqing.studio.annotating import MapTask, picture_pixels
 from danqing.studio.uploads import UploadLimits, check_picture
 
 app = typer.Typer(add_completion=False)
-_TIMEOUT_S = 900
 _SAVE: dict[str, dict[str, Any]] = {"png": {}, "jpeg": {"quality": 95}, "webp": {"lossless": True}}
 
 
@@ -68,8 +62,8 @@ def annotate(options: AnnotateOptions) -> None:
     settings = settings_of(options)
     content = read_file(options.file, "IN", settings.upload_max_bytes)
     limits = UploadLimits(settings.upload_max_bytes, settings.upload_max_pixels)
-    pixels = _pixels(check_picture(content, limits).data)
-    task = _Task(info, params, options.resolution, options.seed, weights_dir)
+    pixels = picture_pixels(check_picture(content, limits).data)
+    task = MapTask(info, params, options.resolution, options.seed, weights_dir)
     found = task.run(pixels)
     buffer = io.BytesIO()
     Image.fromarray(found).save(buffer, suffix, **_SAVE[suffix])
@@ -84,70 +78,6 @@ def annotate(options: AnnotateOptions) -> None:
         "height_px": found.shape[0],
     }
     terminal_of(options).result(data, f"{options.out}  {info.name}  {found.shape[1]}×{found.shape[0]}")
-
-
-@dataclass(frozen=True)
-class _Task:
-    info: AnnotatorInfo
-    params: dict[str, Any]
-    resolution_px: int | None
-    seed: int
-    weights_dir: Path
-
-    def run(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The map, `[h, w, 3]`: here if the annotator is classical or cannot run, else in a process that has torch."""
-        from danqing.annotators import annotate as make
-        from danqing.annotators import is_installed
-
-        if self.info.weights is None or not is_installed(self.info.key, self.weights_dir):
-            return make(self.info.key, pixels, self.params, self.resolution_px, self.seed, self.weights_dir)
-        with tempfile.TemporaryDirectory(prefix="danqing-annotate-") as place:
-            picture, out = Path(place) / "picture.npy", Path(place) / "map.npy"
-            np.save(picture, pixels, allow_pickle=False)
-            task = {
-                "annotator": self.info.key,
-                "picture": str(picture),
-                "out": str(out),
-                "params": self.params,
-                "resolution_px": self.resolution_px,
-                "seed": self.seed,
-                "weights_dir": str(self.weights_dir),
-            }
-            _in_process(task)
-            found: NDArray[np.uint8] = np.load(out, allow_pickle=False)
-            return found
-
-
-def _in_process(task: dict[str, Any]) -> None:
-    command = [sys.executable, "-m", "danqing.annotators"]
-    try:
-        done = subprocess.run(  # noqa: S603 (our own module, no shell)
-            command, input=json.dumps(task), capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise WorkerError(
-            "the network took too long", allowed=f"{_TIMEOUT_S} s", next_step="try --resolution 512"
-        ) from error
-    if done.returncode == 0:
-        return
-    last = (done.stderr.strip().splitlines() or [""])[-1]
-    try:
-        known = json.loads(last)
-    except ValueError:
-        known = None
-    if isinstance(known, dict):
-        raise DanqingError.from_dict(cast("dict[str, Any]", known))
-    raise WorkerError("the network's process failed", value=last[-300:], next_step="run danqing doctor")
-
-
-def _pixels(data: bytes) -> NDArray[np.uint8]:
-    """A checked picture as `[h, w, 3 or 4]`; 16-bit grey (depth maps) is brought to 8 bits."""
-    with Image.open(io.BytesIO(data)) as image:
-        if image.mode.startswith("I"):
-            wide = np.asarray(image).astype(np.int64)
-            grey = (np.clip(wide, 0, 65535) // 257).astype(np.uint8)
-            return np.repeat(grey[..., None], 3, axis=2)
-        return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"), np.uint8)
 
 
 def _suffix(out: Path) -> str:

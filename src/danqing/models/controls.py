@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from danqing.models.hashes import WEIGHT_SUFFIXES, HashCache
-from danqing.spec.errors import BadFileError, DanqingError, NotFoundError, UnsupportedError
+from danqing.models.shelf import Kind, find_one, look_at
+from danqing.spec.errors import BadFileError, DanqingError, UnsupportedError
 from danqing.spec.model import ControlNetInfo
 
 FOLDERS = ("ControlNet", "controlnet")
@@ -30,6 +30,14 @@ def roots(models_dir: Path | None, builtin_dir: Path) -> list[Path]:
     return list({root.resolve(): root for root in found if root.is_dir()}.values())
 
 
+_KIND = Kind(
+    "ControlNets",
+    "ControlNet",
+    "controls.model",
+    "put a ControlNet in diffusers' layout into models/ControlNet; `danqing models` lists what is there",
+)
+
+
 class ControlShelf:
     """The ControlNets below some folders.
 
@@ -46,14 +54,8 @@ class ControlShelf:
 
     def scan(self) -> list[tuple[str, ControlNetInfo | DanqingError]]:
         """(name, what it is or why it can't be used) of everything that looks like a ControlNet."""
-        found: list[tuple[str, ControlNetInfo | DanqingError]] = []
-        for root in self._folders:
-            for path in _candidates(root):
-                name = path.relative_to(root).as_posix()
-                try:
-                    found.append((name, self._identify(path, name)))
-                except DanqingError as error:
-                    found.append((name, error))
+        candidates = ((path.relative_to(root).as_posix(), path) for root in self._folders for path in _candidates(root))
+        found = look_at(candidates, self._identify)
         self._hashes.save()
         return found
 
@@ -64,27 +66,7 @@ class ControlShelf:
             NotFoundError: None or several answer to the name.
             DanqingError: It is there and cannot be used, with the reason.
         """
-        name = wanted.strip()
-        scanned = self.scan()
-        usable = [info for _, info in scanned if isinstance(info, ControlNetInfo)]
-        found = [info for info in usable if _answers(info, name)]
-        if len(found) == 1:
-            return found[0]
-        for other, error in scanned:
-            if not found and isinstance(error, DanqingError) and name.lower() in _spellings(other):
-                error.field = "controls.model"
-                raise error
-        names = [info.name for info in usable]
-        near = difflib.get_close_matches(name, names, n=1)
-        raise NotFoundError(
-            "several ControlNets answer to this name" if found else "there is no such ControlNet",
-            field="controls.model",
-            value=name,
-            allowed=", ".join(names) or "none is installed",
-            next_step=f"did you mean {near[0]}?"
-            if near
-            else "put a ControlNet in diffusers' layout into models/ControlNet; `danqing models` lists what is there",
-        )
+        return find_one(self.scan(), wanted, _KIND)
 
     def _identify(self, path: Path, name: str) -> ControlNetInfo:
         if path.is_file():
@@ -175,16 +157,6 @@ def _candidates(root: Path) -> Iterator[Path]:
         loose = path.suffix.lower() in SINGLE_FILE_SUFFIXES and path.is_file()
         if loose and not any(folder == path.parent or folder in path.parents for folder in folders):
             yield path
-
-
-def _spellings(name: str) -> set[str]:
-    return {name.lower(), Path(name).name.lower(), Path(name).stem.lower()}
-
-
-def _answers(info: ControlNetInfo, wanted: str) -> bool:
-    lower = wanted.lower()
-    titles = {f"{name} [{info.sha256[:digits]}]" for name in _spellings(info.name) for digits in (8, 10)}
-    return lower in _spellings(info.name) | titles or (len(lower) >= 8 and info.sha256.startswith(lower))
 
 
 def _single_file(path: Path) -> UnsupportedError:

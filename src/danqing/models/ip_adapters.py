@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 from danqing.models.hashes import WEIGHT_SUFFIXES, HashCache
+from danqing.models.shelf import Kind, find_one, look_at
 from danqing.planning.image_prompts import misfits
-from danqing.spec.errors import BadFileError, DanqingError, MissingWeightsError, NotFoundError, UnsupportedError
+from danqing.spec.errors import BadFileError, DanqingError, MissingWeightsError, UnsupportedError
 from danqing.spec.model import ImageEncoderInfo, IpAdapterInfo, ModelInfo
 
 BUILTIN_FOLDER = "ip-adapter"
@@ -29,6 +29,8 @@ _PER_LEVEL = (("layers_per_block", 2), ("transformer_layers_per_block", 1))
 
 Shapes = dict[str, tuple[int, ...]]
 
+_KIND = Kind("image adapters", "image adapter", "image_adapter", "put an IP-Adapter file into models/IP-Adapter")
+
 
 class IpAdapterShelf:
     """The image adapters of a models folder.
@@ -46,13 +48,8 @@ class IpAdapterShelf:
 
     def scan(self) -> list[tuple[str, IpAdapterInfo | DanqingError]]:
         """(name, what it is or why it can't be used) of every image adapter, the built-in ones first."""
-        found: list[tuple[str, IpAdapterInfo | DanqingError]] = []
-        for root, path in self._paths():
-            name = path.relative_to(root).with_suffix("").as_posix()
-            try:
-                found.append((name, self._identify(path, name)))
-            except DanqingError as error:
-                found.append((name, error))
+        candidates = ((path.relative_to(root).with_suffix("").as_posix(), path) for root, path in self._paths())
+        found = look_at(candidates, self._identify)
         self._hashes.save()
         return found
 
@@ -63,25 +60,7 @@ class IpAdapterShelf:
             NotFoundError: None or several answer to the name.
             DanqingError: It is there and cannot be used, with the reason.
         """
-        lower = wanted.strip().lower()
-        scanned = self.scan()
-        usable = [info for _, info in scanned if isinstance(info, IpAdapterInfo)]
-        found = [info for info in usable if _answers(info, lower)]
-        if len(found) == 1:
-            return found[0]
-        for name, error in scanned:
-            if not found and isinstance(error, DanqingError) and lower in _spellings(name):
-                error.field = "image_adapter"
-                raise error
-        names = [info.name for info in usable]
-        near = difflib.get_close_matches(wanted, names, n=1)
-        raise NotFoundError(
-            "several image adapters answer to this name" if found else "there is no such image adapter",
-            field="image_adapter",
-            value=wanted,
-            allowed=", ".join(names) or "none is installed",
-            next_step=f"did you mean {near[0]}?" if near else "put an IP-Adapter file into models/IP-Adapter",
-        )
+        return find_one(self.scan(), wanted, _KIND)
 
     def fitting(self, model: ModelInfo) -> IpAdapterInfo:
         """The first image adapter for this model: one that names it or its base, else one that fits.
@@ -270,12 +249,3 @@ def _about(path: Path) -> dict[str, Any]:
         if isinstance(data, dict) and (file.stem == path.stem or data.get("name") == path.stem):
             return cast("dict[str, Any]", data)
     return {}
-
-
-def _spellings(name: str) -> set[str]:
-    return {name.lower(), Path(name).name.lower(), f"{Path(name).name.lower()}.safetensors"}
-
-
-def _answers(info: IpAdapterInfo, lower: str) -> bool:
-    titles = {f"{name} [{info.short_hash}]" for name in _spellings(info.name)}
-    return lower in _spellings(info.name) | titles or (len(lower) >= 8 and info.sha256.startswith(lower))

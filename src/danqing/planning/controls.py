@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from danqing.planning.content import content_of
 from danqing.spec.control import INPAINT_ANNOTATOR, ControlUnit, is_inpaint_annotator
 from danqing.spec.errors import DanqingError, InvalidRequestError, UnsupportedError
 from danqing.spec.model import ControlNetInfo, ModelInfo, ModelRef
@@ -75,8 +76,8 @@ def _plan(
         annotator, params = info.key, resolve_parameters(info, unit.params)
     return ControlPlan(
         model=ModelRef(name=net.name, sha256=net.sha256, family=CONTROL_FAMILY),
-        image=_content(unit.image, "image"),
-        mask=_content(unit.mask, "mask"),
+        image=None if unit.image is None else content_of(unit.image, "controls.image"),
+        mask=None if unit.mask is None else content_of(unit.mask, "controls.mask"),
         annotator=annotator,
         params=params,
         cond_only=unit.mode == "control" or net.global_pool,
@@ -131,21 +132,6 @@ def _check_picture(unit: ControlUnit, request: Request) -> None:
                 allowed="inpaint and outpaint requests, with no control picture and no settings of its own",
                 next_step="paint with --mask or --expand, or choose another annotator",
             )
-
-
-def _content(reference: str | None, field: str) -> str | None:
-    if reference is None:
-        return None
-    kind, _, value = reference.partition(":")
-    if kind != "sha256":
-        raise InvalidRequestError(
-            "a picture must be resolved to its content before planning",
-            field=f"controls.{field}",
-            value=reference,
-            allowed="sha256:<hex>",
-            next_step="submit the request through the studio, which resolves record ids",
-        )
-    return value
 
 
 def _indexed(field: str | None, index: int) -> str:

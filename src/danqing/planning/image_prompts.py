@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Protocol
 
-from danqing.spec.errors import InvalidRequestError, UnsupportedError
+from danqing.planning.content import content_of
+from danqing.spec.errors import UnsupportedError
 from danqing.spec.model import IpAdapterInfo, ModelInfo, ModelRef
 from danqing.spec.plan import ImageAdapterPlan, ImagePromptPlan
 from danqing.spec.request import Request
@@ -42,7 +43,12 @@ def plan_image_prompts(request: Request) -> tuple[ImagePromptPlan, ...]:
         InvalidRequestError: A picture is not resolved to its content.
     """
     return tuple(
-        ImagePromptPlan(image=_content(prompt.image, index), weight=prompt.weight, start=prompt.start, end=prompt.end)
+        ImagePromptPlan(
+            image=content_of(prompt.image, f"image_prompts.{index}.image"),
+            weight=prompt.weight,
+            start=prompt.start,
+            end=prompt.end,
+        )
         for index, prompt in enumerate(request.image_prompts)
         if prompt.weight > 0
     )
@@ -103,16 +109,3 @@ def check_fits(adapter: IpAdapterInfo, model: ModelInfo) -> None:
             allowed=f"an IP-Adapter trained for {model.family}",
             next_step="leave `image_adapter` out, or choose one of the model's family",
         )
-
-
-def _content(reference: str, index: int) -> str:
-    kind, _, value = reference.partition(":")
-    if kind != "sha256":
-        raise InvalidRequestError(
-            "a picture must be resolved to its content before planning",
-            field=f"image_prompts.{index}.image",
-            value=reference,
-            allowed="sha256:<hex>",
-            next_step="submit the request through the studio, which resolves record ids",
-        )
-    return value

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from danqing.planning import sizes
+from danqing.planning.content import content_of
 from danqing.planning.controls import ControlFinder, plan_controls
 from danqing.planning.image_prompts import ImageAdapterFinder, adapter_for, plan_image_prompts
 from danqing.planning.upscaling import UpscalerFinder, chosen_upscaler
@@ -322,7 +323,7 @@ class _Planner:
         if isinstance(request, Txt2ImgRequest):
             return None
         return InitPlan(
-            image=_sha256(request.image, "image"),
+            image=content_of(request.image, "image"),
             resize_mode=request.resize_mode,
             initial_noise_multiplier=request.initial_noise_multiplier,
             colour_correction=request.colour_correction,
@@ -333,7 +334,7 @@ class _Planner:
         if not isinstance(request, InpaintRequest):
             return None
         return MaskPlan(
-            mask=_sha256(request.mask, "mask"),
+            mask=content_of(request.mask, "mask"),
             blur_px=request.mask_blur_px,
             inverted=request.mask_inverted,
             fill=request.fill,
@@ -356,16 +357,3 @@ def _keeps_size(request: InpaintRequest) -> bool:
 
 def _ref(info: ModelInfo) -> ModelRef:
     return ModelRef(name=info.name, sha256=info.sha256, family=info.family)
-
-
-def _sha256(reference: str, field: str) -> str:
-    kind, _, value = reference.partition(":")
-    if kind != "sha256":
-        raise InvalidRequestError(
-            "a picture must be resolved to its content before planning",
-            field=field,
-            value=reference,
-            allowed="sha256:<hex>",
-            next_step="submit the request through the studio, which resolves record ids",
-        )
-    return value

@@ -9,9 +9,8 @@ from fastapi import Request as HttpRequest
 from pydantic import BaseModel, Field, TypeAdapter
 from starlette.concurrency import run_in_threadpool
 
-from danqing.server.bodies import decode_data_uri, read_json_object, validated
+from danqing.server.bodies import read_json_object, upload_inline, validated
 from danqing.server.deps import StudioDep
-from danqing.spec.errors import BadFileError
 from danqing.studio.annotating import AnnotateRequest, annotate
 
 router = APIRouter(tags=["pictures"])
@@ -50,15 +49,7 @@ class AnnotateAnswer(BaseModel):
 async def make_map(request: HttpRequest, studio: StudioDep) -> AnnotateAnswer:
     """Make the control map of a picture (what A1111 calls a preprocessor). `image` may be a data: URI."""
     data = await read_json_object(request)
-    image = data.get("image")
-    if isinstance(image, str) and image.startswith("data:"):
-        content = decode_data_uri(image, "image")
-        try:
-            uploaded = await run_in_threadpool(studio.upload, content, name="image")
-        except BadFileError as error:
-            error.field = "image"
-            raise
-        data["image"] = f"sha256:{uploaded.sha256}"
+    await upload_inline(data, "image", studio)
     made = await run_in_threadpool(annotate, studio, validated(_ANNOTATE, data))
     return AnnotateAnswer(
         ref=f"sha256:{made.picture.sha256}",

@@ -221,16 +221,22 @@ async def read_paint_request(request: HttpRequest, studio: StudioDep) -> Request
     data.setdefault("kind", "txt2img")
     for holder, prefix in _picture_holders(data):
         for name in PICTURE_FIELDS:
-            uri, field = holder.get(name), f"{prefix}{name}"
-            if isinstance(uri, str) and uri.startswith("data:"):
-                content = decode_data_uri(uri, field)
-                try:
-                    upload = await run_in_threadpool(studio.upload, content, name=field)
-                except BadFileError as error:
-                    error.field = field
-                    raise
-                holder[name] = f"sha256:{upload.sha256}"
+            await upload_inline(holder, name, studio, prefix)
     return validated(REQUEST, data)
+
+
+async def upload_inline(holder: dict[str, Any], name: str, studio: StudioDep, prefix: str = "") -> None:
+    """Where `holder[name]` is a data: URI, uploads it and puts its reference there; `prefix` is for messages."""
+    uri, field = holder.get(name), f"{prefix}{name}"
+    if not isinstance(uri, str) or not uri.startswith("data:"):
+        return
+    content = decode_data_uri(uri, field)
+    try:
+        upload = await run_in_threadpool(studio.upload, content, name=field)
+    except BadFileError as error:
+        error.field = field
+        raise
+    holder[name] = f"sha256:{upload.sha256}"
 
 
 def _picture_holders(data: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:

@@ -10,9 +10,8 @@ from pydantic import BaseModel, Field, TypeAdapter
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response
 
-from danqing.server.bodies import decode_data_uri, read_json_object, validated
+from danqing.server.bodies import read_json_object, upload_inline, validated
 from danqing.server.deps import StudioDep
-from danqing.spec.errors import BadFileError
 from danqing.spec.upscale import UpscaleRequest
 
 router = APIRouter(tags=["pictures"])
@@ -58,15 +57,7 @@ class UpscaleAnswer(BaseModel):
 async def upscale(request: HttpRequest, studio: StudioDep) -> UpscaleAnswer:
     """Make a picture larger; answers when that is done. `image` may be a data: URI."""
     data = await read_json_object(request)
-    image = data.get("image")
-    if isinstance(image, str) and image.startswith("data:"):
-        content = decode_data_uri(image, "image")
-        try:
-            uploaded = await run_in_threadpool(studio.upload, content, name="image")
-        except BadFileError as error:
-            error.field = "image"
-            raise
-        data["image"] = f"sha256:{uploaded.sha256}"
+    await upload_inline(data, "image", studio)
     done = await run_in_threadpool(studio.upscale, validated(_UPSCALE, data))
     picture = done.picture
     return UpscaleAnswer(

@@ -80,8 +80,8 @@ def annotate(studio: Studio, request: AnnotateRequest) -> Annotated:
     """
     info = find_annotator(request.annotator)
     params = resolve_parameters(info, request.params)
-    pixels = _pixels(studio.picture_bytes(_content(studio, request.image)))
-    task = _Task(info, params, _resolution(request, pixels.shape[:2]), request.seed, weights_dir(studio))
+    pixels = picture_pixels(studio.picture_bytes(_content(studio, request.image)))
+    task = MapTask(info, params, _resolution(request, pixels.shape[:2]), request.seed, weights_dir(studio))
     buffer = io.BytesIO()
     Image.fromarray(task.run(pixels)).save(buffer, "PNG")
     return Annotated(studio.upload(buffer.getvalue(), name=f"{info.key}.png"), info, params)
@@ -100,7 +100,17 @@ def is_ready(studio: Studio, annotator: str) -> bool:
 
 
 @dataclass(frozen=True)
-class _Task:
+class MapTask:
+    """One control map to make.
+
+    Attributes:
+        info: The annotator.
+        params: Its settings, resolved.
+        resolution_px: The shorter side it works at; None for the picture's own.
+        seed: For annotators that draw at random.
+        weights_dir: Where the weights of networks lie.
+    """
+
     info: AnnotatorInfo
     params: dict[str, Any]
     resolution_px: int | None
@@ -108,7 +118,7 @@ class _Task:
     weights_dir: Path
 
     def run(self, pixels: Pixels) -> Pixels:
-        """The map, uint8 `[h, w, 3]`."""
+        """The map, uint8 `[h, w, 3]`: here if a formula makes it or it cannot run, else in a process with torch."""
         from danqing.annotators import annotate as make
         from danqing.annotators import is_installed
 
@@ -164,8 +174,8 @@ def _content(studio: Studio, reference: str) -> str:
     return record.picture
 
 
-def _pixels(data: bytes) -> Pixels:
-    """A stored picture as `[h, w, 3 or 4]`; 16-bit grey (depth maps) is brought to 8 bits."""
+def picture_pixels(data: bytes) -> Pixels:
+    """A checked picture as `[h, w, 3 or 4]`; 16-bit grey (depth maps) is brought to 8 bits."""
     with Image.open(io.BytesIO(data)) as image:
         if image.mode.startswith("I"):
             wide = np.asarray(image).astype(np.int64)
