@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from engine_sessions import check_arrivals, distance
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from danqing.engine import Engine, EngineOptions, Finished
 from danqing.engine.calls import Denoise
-from danqing.pipelines.txt2img import txt2img
 from danqing.spec.plan import Plan
-from easel import Easel, box_mask, into, photo
+from easel import Easel, box_mask, photo
 
 TOLERANCE = 1e-5
 
@@ -52,10 +51,6 @@ def lone(control_easel: Easel, plans: list[Plan]) -> list[torch.Tensor]:
     return [control_easel.latents([one])[0] for one in plans]
 
 
-def distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a - b).abs().max() / max(1.0, float(b.abs().max())))
-
-
 def test_alone_and_among_companions(control_easel: Easel, plans: list[Plan], lone: list[torch.Tensor]):
     together = control_easel.latents(plans)
     batches = [calls for calls in control_easel.executor.ran if isinstance(calls[0], Denoise)]
@@ -74,17 +69,4 @@ def test_alone_and_among_companions(control_easel: Easel, plans: list[Plan], lon
 def test_any_order_of_arrival_and_any_cancellation(
     control_easel: Easel, plans: list[Plan], lone: list[torch.Tensor], data: st.DataObject
 ):
-    order = data.draw(st.permutations(range(len(plans))), label="order")[:5]
-    delays = data.draw(st.lists(st.integers(0, 3), min_size=5, max_size=5), label="ticks between arrivals")
-    gone = data.draw(st.sampled_from(order), label="cancelled")
-    engine = Engine(control_easel.executor, EngineOptions(preview_every=0))
-    ended: dict[str, Finished] = {}
-    for index, delay in zip(order, delays, strict=True):
-        engine.submit(str(index), txt2img(control_easel.context(plans[index])), into(ended))
-        for _ in range(delay):
-            engine.tick()
-    cancelled = engine.cancel(str(gone))
-    engine.run_until_idle()
-    for index in order:
-        if not (cancelled and index == gone):
-            assert distance(ended[str(index)].result, lone[index]) <= TOLERANCE, index
+    check_arrivals(control_easel, plans, lone, data, TOLERANCE)

@@ -6,15 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from engine_sessions import check_arrivals, distance
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from danqing.engine import Engine, EngineOptions, Finished
 from danqing.engine.calls import Denoise
-from danqing.pipelines.txt2img import txt2img
-from danqing.spec.errors import CancelledError
 from danqing.spec.plan import Plan
-from easel import Easel, into
+from easel import Easel
 
 TOLERANCE = 1e-5
 SAMPLERS = ("euler", "euler_a", "dpmpp_2m", "heun", "dpmpp_sde", "unipc")
@@ -41,11 +39,6 @@ def lone(easel: Easel, plans: list[Plan]) -> list[torch.Tensor]:
     return [easel.latents([one])[0] for one in plans]
 
 
-def distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Largest difference, relative to the largest value beyond 1: untrained latents are far from unit size."""
-    return float((a - b).abs().max() / max(1.0, float(b.abs().max())))
-
-
 def test_alone_and_among_seven_companions(easel: Easel, plans: list[Plan], lone: list[torch.Tensor]):
     together = easel.latents(plans)
     rows = [sum(len(c.contexts) for c in calls) for calls in easel.executor.ran if isinstance(calls[0], Denoise)]
@@ -59,25 +52,7 @@ def test_alone_and_among_seven_companions(easel: Easel, plans: list[Plan], lone:
 def test_any_order_of_arrival_and_any_cancellation(
     easel: Easel, plans: list[Plan], lone: list[torch.Tensor], data: st.DataObject
 ):
-    order = data.draw(st.permutations(range(len(plans))), label="order")[:5]
-    delays = data.draw(st.lists(st.integers(0, 4), min_size=5, max_size=5), label="ticks between arrivals")
-    gone = data.draw(st.sampled_from(order), label="cancelled")
-    after = data.draw(st.integers(1, 6), label="ticks until then")
-    engine = Engine(easel.executor, EngineOptions(preview_every=0))
-    ended: dict[str, Finished] = {}
-    for index, delay in zip(order, delays, strict=True):
-        engine.submit(str(index), txt2img(easel.context(plans[index])), into(ended))
-        for _ in range(delay):
-            engine.tick()
-    for _ in range(after):
-        engine.tick()
-    cancelled = engine.cancel(str(gone))
-    engine.run_until_idle()
-    for index in order:
-        if cancelled and index == gone:
-            assert isinstance(ended[str(index)].error, CancelledError)
-        else:
-            assert distance(ended[str(index)].result, lone[index]) <= TOLERANCE, index
+    check_arrivals(easel, plans, lone, data, TOLERANCE)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5])

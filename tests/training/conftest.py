@@ -18,8 +18,10 @@ import torch
 from PIL import Image
 from transformers import CLIPTokenizer
 
+from danqing.training.builtin.__main__ import Job, train
 from danqing.training.builtin.config import CONFIG_DIR, TrainConfig, parse_config
 from danqing.training.builtin.dataset import Dataset, build, split
+from danqing.training.builtin.finished import SideJob
 from danqing.training.builtin.loop import Budget
 from danqing.training.builtin.pool import Pool, make_pool
 from danqing.training.builtin.tokenizer import caption_corpus, train_tokenizer
@@ -149,6 +151,24 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+_TRAINED: dict[str, SideJob] = {}
+
+
+@pytest.fixture
+def trained(tiny: dict[str, Any], packages: tuple[Path, Any], tmp_path: Path) -> Callable[[str], SideJob]:
+    """A finished run of the tiny configuration, exported to a folder below the test's own; trained once for each."""
+
+    def finished(place: str) -> SideJob:
+        if place not in _TRAINED:
+            config, run = parse_config(tiny), tmp_path / "run"
+            made = SideJob(config, run, packages[0].parent, tmp_path / place, torch.device("cpu"))
+            train(Job(config, run, made.data, made.device, made.model_dir, workers=1))
+            _TRAINED[place] = made
+        return _TRAINED[place]
+
+    return finished
 
 
 @pytest.fixture

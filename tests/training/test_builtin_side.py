@@ -18,8 +18,7 @@ from danqing.models.derived import load_unet
 from danqing.pipelines import masks as pipeline_masks
 from danqing.sampling.schedules import sigmas
 from danqing.sampling.tables import SigmaTable
-from danqing.training.builtin.__main__ import Job, train
-from danqing.training.builtin.config import TrainConfig, parse_config
+from danqing.training.builtin.config import TrainConfig
 from danqing.training.builtin.diffusion import make_schedule
 from danqing.training.builtin.distill import (
     Lesson,
@@ -46,28 +45,15 @@ from danqing.training.builtin.lora import attach
 from danqing.training.builtin.masks import draw_mask, latent_mask
 from danqing.training.builtin.unet import draw_batch
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
-_KEPT: dict[str, SideJob] = {}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
 
 
 @pytest.fixture
-def job(tiny: dict[str, Any], packages: tuple[Path, Any], tmp_path: Path) -> SideJob:
-    """A finished run of the tiny configuration, trained once."""
-    if "job" not in _KEPT:
-        config, run = parse_config(tiny), tmp_path / "run"
-        home = tmp_path / "models" / "Stable-diffusion"
-        made = SideJob(config, run, packages[0].parent, home / "sketch", torch.device("cpu"))
-        train(Job(config, run, made.data, made.device, made.model_dir, workers=1))
-        _KEPT["job"] = made
-    return _KEPT["job"]
+def job(trained: Callable[[str], SideJob]) -> SideJob:
+    return trained("models/Stable-diffusion/sketch")
 
 
 @pytest.fixture
@@ -241,11 +227,11 @@ def test_the_wide_convolution_starts_as_the_old_one(done: Finished) -> None:
     assert torch.allclose(before, after, atol=1e-5)
 
 
-def test_masked_pictures_are_hidden_where_the_mask_is(done: Finished, tmp_path: Path) -> None:
+def test_masked_pictures_are_hidden_where_the_mask_is(done: Finished, job: SideJob, tmp_path: Path) -> None:
     inpaint_run(done.models, done.config, tmp_path)
     data = (done.pool, done.latents, done.vae)
     config = dataclasses.replace(done.config, inpaint=dataclasses.replace(done.config.inpaint, whole_share=0.3))
-    repair, _, _ = train_inpaint(open_finished(_KEPT["job"]).models, data, done.config, tmp_path, stop_after=0)
+    repair, _, _ = train_inpaint(open_finished(job).models, data, done.config, tmp_path, stop_after=0)
     repair = dataclasses.replace(repair, config=config)
     batch = draw_batch(done.pool, done.latents, config, 0, "inpaint", 8)
     masked = mask_batch(repair, batch, np.random.default_rng(0))

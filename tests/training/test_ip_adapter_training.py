@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +15,7 @@ from danqing.models.catalog import identify
 from danqing.models.hashes import HashCache
 from danqing.models.ip_adapter import read_ip_adapter
 from danqing.models.ip_adapters import IpAdapterShelf, misfits
-from danqing.training.builtin.__main__ import Job, train
-from danqing.training.builtin.config import TrainConfig, parse_config
+from danqing.training.builtin.config import TrainConfig
 from danqing.training.builtin.finished import Finished, SideJob, open_finished
 from danqing.training.builtin.ip_adapter import (
     ImageData,
@@ -27,27 +26,15 @@ from danqing.training.builtin.ip_adapter import (
     train_adapter,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
-_KEPT: dict[str, SideJob] = {}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
 
 
 @pytest.fixture
-def job(tiny: dict[str, Any], packages: tuple[Path, Any], tmp_path: Path) -> SideJob:
-    """A finished run of the tiny configuration, trained once."""
-    if "job" not in _KEPT:
-        config, run = parse_config(tiny), tmp_path / "run"
-        made = SideJob(config, run, packages[0].parent, tmp_path / "family" / "danqing-mini", torch.device("cpu"))
-        train(Job(config, run, made.data, made.device, made.model_dir, workers=1))
-        _KEPT["job"] = made
-    return _KEPT["job"]
+def job(trained: Callable[[str], SideJob]) -> SideJob:
+    return trained("family/danqing-mini")
 
 
 @pytest.fixture

@@ -68,7 +68,10 @@ class SceneConfig:
 
 @dataclass(frozen=True)
 class StageConfig:
-    """One optimiser run; `max_samples` ends it, the last `decay_samples` of them decay the rate linearly to zero."""
+    """One optimiser run; `max_samples` ends it, the last `decay_samples` of them decay the rate linearly to zero.
+
+    `optimizer` is `adamw`, or `muon` for matrices and kernels with AdamW for the rest.
+    """
 
     batch: int
     lr: float
@@ -79,6 +82,7 @@ class StageConfig:
     ema: float = 0.999
     grad_clip: float = 1.0
     checkpoint_minutes: float = 5.0
+    optimizer: str = "adamw"
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from danqing.spec.errors import BadFileError
+from danqing.spec.errors import BadFileError, InvalidRequestError
 from danqing.training.builtin.config import StageConfig
+from danqing.training.builtin.muon import Muon
 
 STAGE_SALT = {
     "vae": 1,
@@ -178,17 +179,41 @@ def stage_digest(*parts: Any) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def make_optimizer(parts: list[tuple[list[nn.Parameter], float]], stage: StageConfig) -> torch.optim.AdamW:
-    """Fused AdamW over (parameters, share of the learning rate); weight decay only on matrices and kernels."""
+MUON_SIDE = 96
+"""The smaller side of a matrix from which on Muon trains it: the first and last convolutions are left to AdamW."""
+
+
+def make_optimizer(parts: list[tuple[list[nn.Parameter], float]], stage: StageConfig) -> torch.optim.Optimizer:
+    """The stage's optimiser over (parameters, share of the learning rate); weight decay only on matrices and kernels.
+
+    Raises:
+        InvalidRequestError: There is no such optimiser.
+    """
+    if stage.optimizer not in ("adamw", "muon"):
+        raise InvalidRequestError(
+            "no such optimiser", field="stage.optimizer", value=stage.optimizer, allowed="adamw, muon"
+        )
+    muon = stage.optimizer == "muon"
     groups: list[dict[str, Any]] = []
     for params, scale in parts:
-        matrices, vectors = [p for p in params if p.ndim >= 2], [p for p in params if p.ndim < 2]
+        kinds: dict[str, list[nn.Parameter]] = {"large": [], "matrix": [], "vector": []}
+        for p in params:
+            kinds[_kind(p, muon)].append(p)
         groups += [
-            {"params": chosen, "weight_decay": decay, "lr_scale": scale}
-            for chosen, decay in ((matrices, stage.weight_decay), (vectors, 0.0))
+            {"params": chosen, "weight_decay": 0.0 if kind == "vector" else stage.weight_decay, "lr_scale": scale}
+            | ({"matrix": kind == "large"} if muon else {})
+            for kind, chosen in kinds.items()
             if chosen
         ]
+    if muon:
+        return Muon(groups, stage.lr)
     return torch.optim.AdamW(groups, lr=stage.lr, betas=(0.9, 0.99), eps=1e-8, fused=True)
+
+
+def _kind(p: nn.Parameter, muon: bool) -> str:
+    if p.ndim < 2:
+        return "vector"
+    return "large" if muon and p.ndim in (2, 4) and min(len(p), p[0].numel()) >= MUON_SIDE else "matrix"
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
