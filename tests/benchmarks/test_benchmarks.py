@@ -17,6 +17,7 @@ FIGURES = {
     "mixed_load": {"ratio_short_latency", "short_engine_s", "short_fcfs_s"},
     "batch_parity": {"max_difference", "max_batch_rows"},
     "cold_start": {"first_picture_s", "help_s"},
+    "catalog_scan": {"files", "cold_s", "warm_s", "cold_processor_s", "warm_processor_s"},
 }
 
 

@@ -29,6 +29,7 @@ from danqing.spec.sight import Found
 from danqing.spec.upscale import UpscalerFile
 from danqing.store.metadata import encode_picture
 from danqing.store.vectors import from_text
+from danqing.studio.model_files import ModelFiles
 from danqing.studio.reproduction import plan_of_picture
 from danqing.studio.settings import Settings
 from danqing.studio.upscaling import Upscaled
@@ -95,7 +96,7 @@ def plans_of(request) -> tuple[Plan, ...]:
     )
 
 
-class FakeStudio:
+class FakeStudio(ModelFiles):
     """Duck-typed `danqing.studio.service.Studio`; `hold=True` leaves jobs running until `finish`."""
 
     def __init__(self, folder: Path, *, hold: bool = False) -> None:

@@ -28,7 +28,7 @@ def builtin(
     packages: Annotated[Path | None, typer.Option("--packages", help="Folder of the npm packages; OUT/npm.")] = None,
     sizes: Annotated[str, typer.Option("--sizes", help="Sizes in pixels, separated by commas.")] = "128,256",
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that draw.")] = 2,
-    config: Annotated[str, typer.Option("--config", help="A TOML file with a [data] table.")] = "data-builtin",
+    config: Annotated[str, typer.Option("--config", help="A TOML file with a \\[data] table.")] = "data-builtin",
 ) -> None:
     """Fetch the pinned npm packages, draw every picture, write shards and a datasheet."""
     check_sizes(sizes)

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "interrogate": ("danqing.cli.interrogate", "Say what a picture shows: a caption, tags, colours."),
     "annotate": ("danqing.cli.annotate", "Make the control map of a picture: lines, depth, regions …"),
     "models": ("danqing.cli.models", "List the models that can paint."),
+    "tools": ("danqing.cli.tools", "Merge, convert and prune checkpoints, bake a VAE in, extract a LoRA."),
     "doctor": ("danqing.cli.doctor", "Check device, versions, folders and weights."),
     "prompt": ("danqing.cli.prompt", "Explain what the prompt language makes of a prompt."),
     "dataset": ("danqing.cli.dataset", "Make the data that a model of the built-in family learns from."),

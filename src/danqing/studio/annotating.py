@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import io
-import json
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +15,15 @@ from pydantic import Field
 
 from danqing.spec.base import MAX_SIDE_PX, MIN_SIDE_PX, Data, PictureRef
 from danqing.spec.control import ControlResize, ParamName, ParamValue
-from danqing.spec.errors import DanqingError, NotFoundError, WorkerError
+from danqing.spec.errors import NotFoundError
 from danqing.spec.registry.annotator_types import AnnotatorInfo
 from danqing.spec.registry.annotators import WEIGHTS_FOLDER, find_annotator, resolve_parameters
 from danqing.store.base import Upload
 
 if TYPE_CHECKING:
     from danqing.annotators.sizes import ResizeMode
-    from danqing.studio.service import Studio
+    from danqing.studio.elsewhere import in_process
+from danqing.studio.service import Studio
 
 Pixels = NDArray[np.uint8]
 _TIMEOUT_S = 900
@@ -127,7 +125,8 @@ class MapTask:
         with tempfile.TemporaryDirectory(prefix="danqing-annotate-") as place:
             picture, out = Path(place) / "picture.npy", Path(place) / "map.npy"
             np.save(picture, pixels, allow_pickle=False)
-            _in_process(
+            in_process(
+                "danqing.annotators",
                 {
                     "annotator": self.info.key,
                     "picture": str(picture),
@@ -136,32 +135,12 @@ class MapTask:
                     "resolution_px": self.resolution_px,
                     "seed": self.seed,
                     "weights_dir": str(self.weights_dir),
-                }
+                },
+                timeout_s=_TIMEOUT_S,
+                what="the network",
             )
             found: Pixels = np.load(out, allow_pickle=False)
             return found
-
-
-def _in_process(task: dict[str, Any]) -> None:
-    command = [sys.executable, "-m", "danqing.annotators"]
-    try:
-        done = subprocess.run(  # noqa: S603 (our own module, no shell)
-            command, input=json.dumps(task), capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise WorkerError(
-            "the network took too long", allowed=f"{_TIMEOUT_S} s", next_step="ask for a smaller resolution"
-        ) from error
-    if done.returncode == 0:
-        return
-    last = (done.stderr.strip().splitlines() or [""])[-1]
-    try:
-        known = json.loads(last)
-    except ValueError:
-        known = None
-    if isinstance(known, dict):
-        raise DanqingError.from_dict(cast("dict[str, Any]", known))
-    raise WorkerError("the network's process failed", value=last[-300:], next_step="run danqing doctor")
 
 
 def _content(studio: Studio, reference: str) -> str:

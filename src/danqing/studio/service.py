@@ -26,6 +26,7 @@ from danqing.studio.events import Channel
 from danqing.studio.intake import resolve
 from danqing.studio.keeper import Chore, Keeper
 from danqing.studio.library import library_for, styles_of
+from danqing.studio.model_files import ModelFiles
 from danqing.studio.opening import local_pool, make_folder, open_store
 from danqing.studio.reproduction import check_reproducible, plan_of_picture, request_of_picture, request_of_plan
 from danqing.studio.runner import JobRunner
@@ -47,7 +48,7 @@ _LOOK_S = 30.0
 _BLOB_GRACE_S = 3600.0  # a worker may have just stored the same bytes for a Record that comes in a moment
 
 
-class Studio(Seeing, Upscaling):
+class Studio(Seeing, Upscaling, ModelFiles):
     """Submit, watch, gallery, models. Use as a context manager, or call `start` and `close`.
 
     Args:
