@@ -329,8 +329,8 @@ def test_a_batch_that_fails_is_tried_one_by_one(raised: Exception):
         yield EncodeText(KEY, ("poison",))
 
     def bystander():
-        (context,) = yield EncodeText(KEY, ("apple",))
-        return context
+        (words,) = yield EncodeText(KEY, ("apple",))
+        return words.states
 
     log = run_all(Picky(), {"bad": poisoned(), "good": bystander()})
     assert isinstance(log.end("bad").error, WorkerError if isinstance(raised, RuntimeError) else InvalidRequestError)

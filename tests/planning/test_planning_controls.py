@@ -11,6 +11,7 @@ from danqing.planning.controls import check_fits
 from danqing.spec.errors import DanqingError, InvalidRequestError, NotFoundError, UnsupportedError
 from danqing.spec.geometry import SizePx
 from danqing.spec.model import ControlNetInfo, ModelInfo
+from danqing.spec.network import NetworkInfo
 from danqing.spec.plan import ControlPlan, Plan
 from danqing.spec.request import parse_request
 
@@ -35,6 +36,9 @@ class Shelf:
 
     def find(self, name: str | None) -> ModelInfo:
         return next(info for info in self.models if info.name == (name or "base"))
+
+    def embeddings(self) -> list[NetworkInfo]:
+        return []
 
     def find_controlnet(self, name: str) -> ControlNetInfo:
         for info in self.nets:

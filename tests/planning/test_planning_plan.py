@@ -16,6 +16,7 @@ from danqing.sampling.schedules import steps_for_strength
 from danqing.spec.errors import InvalidRequestError, NotFoundError, UnsupportedError
 from danqing.spec.geometry import SizePx
 from danqing.spec.model import ModelDefaults, ModelInfo
+from danqing.spec.network import NetworkInfo
 from danqing.spec.plan import Plan
 from danqing.spec.request import parse_request
 from danqing.spec.upscale import UpscalerFile
@@ -40,6 +41,9 @@ class Shelf:
             if info.name == (name or "a-base"):
                 return info
         raise NotFoundError("there is no such model", field="model", value=name)
+
+    def embeddings(self) -> list[NetworkInfo]:
+        return []
 
     def upscalers(self) -> list[UpscalerFile]:
         return [UpscalerFile(name="4x-draw", path="4x-draw.pth", sha256="u" * 64)]
@@ -377,8 +381,8 @@ def test_styles_and_wildcards_come_from_the_library():
         one(styles=["ink"])
 
 
-def test_network_tags_are_noted():
-    assert any("lora:ink" in note for note in one(prompt="a cat <lora:ink:0.8>").notes)
+def test_tags_of_no_known_kind_are_noted():
+    assert any("wibble:ink" in note for note in one(prompt="a cat <wibble:ink:0.8>").notes)
 
 
 def test_a_vae_of_its_own():

@@ -18,6 +18,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch.nn import functional
 
+from danqing.adapters.hooks import row_subset
 from danqing.models.ip_adapter import TOKENS, ImageLayer, ImageProjection, IpAdapterWeights
 from danqing.spec.errors import UnsupportedError
 
@@ -127,7 +128,9 @@ def _attend(attn: Any, layer: ImageLayer, hidden_states: Tensor, rows: ImageRows
     def heads(x: Tensor) -> Tensor:
         return x.unflatten(2, (attn.heads, -1)).transpose(1, 2)
 
-    query, key, value = heads(attn.to_q(hidden_states)), heads(layer.to_k_ip(tokens)), heads(layer.to_v_ip(tokens))
+    with row_subset(rows.chosen):
+        query = heads(attn.to_q(hidden_states))
+    key, value = heads(layer.to_k_ip(tokens)), heads(layer.to_v_ip(tokens))
     # A handful of keys: plain products beat the fused kernel, forwards and backwards.
     scores = (query @ key.transpose(2, 3)) * attn.scale
     if rows.bias is not None:

@@ -6,12 +6,13 @@ import math
 import random
 import secrets
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from danqing.planning import sizes
 from danqing.planning.content import content_of
 from danqing.planning.controls import ControlFinder, plan_controls
 from danqing.planning.image_prompts import ImageAdapterFinder, adapter_for, plan_image_prompts
+from danqing.planning.networks import NetworkFinder, NetworkPlanner
 from danqing.planning.upscaling import UpscalerFinder, chosen_upscaler
 from danqing.planning.words import PromptLibrary, Words, words_of
 from danqing.spec.errors import InvalidRequestError, UnsupportedError
@@ -43,11 +44,19 @@ from danqing.spec.request import (
 MAX_SEED = 2**32 - 1
 
 
-class ModelFinder(ControlFinder, ImageAdapterFinder, UpscalerFinder, Protocol):
+class ModelFinder(ControlFinder, ImageAdapterFinder, NetworkFinder, UpscalerFinder, Protocol):
     """What planning needs of the catalogue."""
 
     def find(self, name: str | None) -> ModelInfo:
         """The model with this name, or the built-in one for None.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        ...
+
+    def find_vae(self, name: str) -> ModelInfo:
+        """The autoencoder with this name: a file of its own, or the one of a model.
 
         Raises:
             NotFoundError: There is none.
@@ -111,6 +120,7 @@ class _Planner:
         if request.seed is None and self.words[0].seed is not None:
             self.seed = self.words[0].seed
         self.controls: tuple[ControlPlan, ...] = ()
+        self.networks = NetworkPlanner(catalog)
         self.notes: list[str] = list(dict.fromkeys(note for words in self.words for note in words.notes))
 
     def plans(self) -> tuple[Plan, ...]:
@@ -132,7 +142,7 @@ class _Planner:
             kind=request.kind,
             seeds=seeds,
             passes=passes,
-            vae=_ref(self.catalog.find(request.vae)) if request.vae else None,
+            vae=_ref(self.catalog.find_vae(request.vae)) if request.vae else None,
             init=self._init(),
             mask=self._mask(),
             outpaint=self._outpaint(),
@@ -207,18 +217,21 @@ class _Planner:
         request, model = self.request, self.model
         sampling = self._sampling(request.sampling, model)
         init = not isinstance(request, Txt2ImgRequest)
+        text = self._text(words.prompt, words.negative_prompt)
         return PassPlan(
             kind="base",
             model=_ref(model),
             size=size,
-            text=self._text(words.prompt, words.negative_prompt),
+            text=text,
             sampling=sampling,
             guidance=request.guidance,
+            size_hints=request.size_hints,
             guidance_scale=self._guidance_scale(words, model),
             strength=request.strength if init else None,
             exact_steps=request.exact_steps if init else False,
-            refiner=self._refiner(sampling.steps),
+            refiner=self._refiner(sampling.steps, text),
             image_adapter=adapter_for(request, self.catalog, model),
+            **self._loaded(text, model),
         )
 
     def _text(self, prompt: str, negative_prompt: str) -> TextPlan:
@@ -226,6 +239,13 @@ class _Planner:
         return TextPlan(
             prompt=prompt, negative_prompt=negative_prompt, emphasis=request.emphasis, clip_skip=request.clip_skip
         )
+
+    def _loaded(self, text: TextPlan, model: ModelInfo, *, refiner: bool = False) -> dict[str, Any]:
+        """The fields of a pass that name what its words load besides the model."""
+        resolve = self.networks.of_refiner if refiner else self.networks.of_pass
+        found = resolve(text.prompt, text.negative_prompt, model)
+        self.notes.extend(note for note in found.notes if note not in self.notes)
+        return {"networks": found.networks, "embeddings": found.embeddings}
 
     def _sampling(self, wanted: Sampling, model: ModelInfo) -> SamplingPlan:
         name, schedule = split_legacy_name(wanted.sampler or model.defaults.sampler)
@@ -268,25 +288,28 @@ class _Planner:
             }
         )
         scale = hires.guidance_scale
+        text = self._text(
+            hires.prompt or words.prompt,
+            words.negative_prompt if hires.negative_prompt is None else hires.negative_prompt,
+        )
         upscaler, upscaler_file = chosen_upscaler(hires.upscaler, self.catalog, "hires.upscaler")
         return PassPlan(
             kind="hires",
             model=_ref(model),
             size=size,
-            text=self._text(
-                hires.prompt or words.prompt,
-                words.negative_prompt if hires.negative_prompt is None else hires.negative_prompt,
-            ),
+            text=text,
             sampling=self._sampling(wanted_sampling, model)
             if own_sampler
             else inherited.model_copy(update={"steps": wanted_sampling.steps}),
             guidance=self.request.guidance,
+            size_hints=self.request.size_hints,
             guidance_scale=self._guidance_scale(words, model) if scale is None else scale,
             strength=hires.strength,
             exact_steps=True,
             upscaler=upscaler,
             upscaler_file=upscaler_file,
             image_adapter=adapter_for(self.request, self.catalog, model),
+            **self._loaded(text, model),
         )
 
     def _base_result(self, base: PassPlan) -> SizePx:
@@ -299,7 +322,7 @@ class _Planner:
         keeps = isinstance(request, InpaintRequest) and (request.only_masked or _keeps_size(request))
         return picture if keeps else base.size
 
-    def _refiner(self, steps: int) -> RefinerPlan | None:
+    def _refiner(self, steps: int, text: TextPlan) -> RefinerPlan | None:
         refiner = self.request.refiner
         if refiner is None or refiner.switch_at >= 1.0:
             return None
@@ -316,6 +339,7 @@ class _Planner:
             model=_ref(model),
             switch_step=max(1, math.ceil(refiner.switch_at * steps - 1e-9)),
             image_adapter=adapter_for(self.request, self.catalog, model),
+            **self._loaded(text, model, refiner=True),
         )
 
     def _init(self) -> InitPlan | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from danqing.planning.networks import KINDS
 from danqing.prompt.dynamic import WildcardSource, expand
 from danqing.prompt.midjourney import expand_midjourney
 from danqing.prompt.midjourney_flags import size_for_aspect
@@ -79,8 +80,9 @@ def _finished(words: Words, request: Request, seed: int, library: PromptLibrary 
     prompt, negative = apply_styles(words.prompt, words.negative_prompt, request.styles, known.styles)
     if request.syntax == "a1111":
         prompt, negative = (expand(text, seed, known.wildcards) for text in (prompt, negative))
-    _, networks = parse_networks(prompt)
-    ignored = tuple(f"{tag.kind}:{tag.name} was left out: this version loads no such files" for tag in networks)
+    _, tags = parse_networks(prompt)
+    strange = [tag for tag in tags if tag.family not in KINDS]
+    ignored = tuple(f"{tag.kind}:{tag.name} was left out: there are {', '.join(KINDS)} tags" for tag in strange)
     return replace(words, prompt=prompt, negative_prompt=negative, notes=words.notes + ignored)
 
 

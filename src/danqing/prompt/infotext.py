@@ -80,9 +80,16 @@ def request_from_infotext(text: str) -> ReadInfotext:
     infotext = parse_text(text)
     reading = _Reading(dict(infotext.fields))
     data = reading.data()
-    data["prompt"], data["negative_prompt"] = infotext.prompt[:20_000], infotext.negative_prompt[:20_000]
+    prompt = infotext.prompt + _old_hypernetwork(infotext.fields)
+    data["prompt"], data["negative_prompt"] = prompt[:20_000], infotext.negative_prompt[:20_000]
     request = _validated(data, reading.notes)
     return ReadInfotext(request, tuple(reading.notes), reading.rest())
+
+
+def _old_hypernetwork(fields: Mapping[str, str]) -> str:
+    """The tag for a hypernetwork of an old picture: A1111 once wrote it as two pairs, its hash behind the name."""
+    name = re.sub(r"\([0-9a-f]{8}\)$", "", fields.get("Hypernet", ""))
+    return f"<hypernet:{name}:{fields.get('Hypernet strength', '1.0')}>" if name else ""
 
 
 def _fields(request: Request) -> dict[str, str]:

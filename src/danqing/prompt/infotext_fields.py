@@ -17,6 +17,7 @@ from danqing.spec.image_prompt import ImagePrompt
 from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
 from danqing.spec.registry.upscalers import find_upscaler
+from danqing.spec.request import SizeHints
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,14 @@ def _from_names(text: str) -> tuple[str, ...]:
         return tuple(name.strip() for name in text.split(",") if name.strip())
     names: Any = json.loads(text)
     return tuple(str(name) for name in cast("list[Any]", names))
+
+
+def _size_hints(hints: SizeHints) -> str:
+    return json.dumps(hints.model_dump(exclude_defaults=True))
+
+
+def _from_size_hints(text: str) -> dict[str, Any]:
+    return SizeHints.model_validate_json(text).model_dump(exclude_defaults=True)
 
 
 def _image_prompts(prompts: Sequence[ImagePrompt]) -> str:
@@ -222,6 +231,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     _whole("Outpaint feather", "feather_px"),
     Entry("Image prompts", ("image_prompts",), _image_prompts, _from_image_prompts),
     _word("Image mix", "image_mix"),
+    Entry("Size hints", ("size_hints",), _size_hints, _from_size_hints),
     _word("Image adapter", "image_adapter"),
     Entry("Styles", ("styles",), _names, _from_names),
     _word("Prompt syntax", "syntax"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from danqing.prompt.infotext_fields import label
@@ -32,6 +33,7 @@ def request_of_plan(plan: Plan) -> Request:
         "eta_noise_seed_delta": seeds.eta_noise_seed_delta,
         "sampling": _sampling(base),
         "guidance": base.guidance.model_copy(update={"scale": base.guidance_scale}),
+        "size_hints": base.size_hints,
         "controls": [_control(unit) for unit in plan.controls],
         "image_prompts": [one.model_dump() | {"image": f"sha256:{one.image}"} for one in plan.image_prompts],
         "image_mix": plan.image_mix,
@@ -57,7 +59,17 @@ def model_fields(plan: Plan) -> dict[str, str]:
     fields = {"Model hash": _short(plan.base.model)}
     if plan.vae is not None:
         fields["VAE hash"] = _short(plan.vae)
+    found = [*plan.passes, *(part.refiner for part in plan.passes if part.refiner is not None)]
+    lora = [network for part in found for network in part.networks if network.kind == "lora"]
+    fields["Lora hashes"] = _hashes((network.model.name, network.short_hash) for network in lora)
+    fields["TI hashes"] = _hashes((one.name, one.short_hash) for part in found for one in part.embeddings)
     return {key: value for key, value in fields.items() if value}
+
+
+def _hashes(named: Iterable[tuple[str, str]]) -> str:
+    """`name: hash` with commas between, as A1111 writes it; signs that would break the list are left out of names."""
+    plain = {name.rpartition("/")[2].replace(":", "").replace(",", ""): short for name, short in named if short}
+    return ", ".join(f"{name}: {short}" for name, short in plain.items())
 
 
 def control_hashes(what: Request | Plan) -> list[str]:

@@ -1,4 +1,12 @@
-"""Network tags: `<lora:name:0.8>`, `<lora:name:te=0.5:unet=0.7:dyn=4>`, `<hypernet:name:0.8>`, `<lyco:name>`."""
+"""Network tags: `<lora:name:0.8>`, `<lora:name:te=0.5:unet=0.7:dyn=4>`, `<hypernet:name:0.8>`, `<lyco:name>`.
+
+A weight may change over the steps, a habit of the extension sd-webui-lora-ctl: `<lora:name:0@0,1@0.5>` or
+`unet=0@0,1@0.5` is 0 at the beginning, 1 from the middle on, and linear in between. Moments up to 1 are parts of the
+pass, above 1 they are step numbers. A text encoder reads once, before the first step: it gets the strongest weight of
+a schedule.
+
+`lbw=` takes a factor for each block, or a preset's name, as the extension sd-webui-lora-block-weight has it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +18,7 @@ from danqing.spec.errors import PromptSyntaxError
 
 _POSITIONS = {"te": 1, "unet": 2, "dyn": 3}
 _SAME_AS = {"lyco": "lora", "locon": "lora", "hypernetwork": "hypernet"}
+KNOWN_ARGUMENTS = frozenset({"te", "unet", "dyn", "lbw"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +50,38 @@ class NetworkTag:
     @property
     def te(self) -> float:
         """Strength for the text encoder (1 if not given); for a hypernetwork, its strength."""
-        return self._number("te", 1.0)
+        return _strongest(self._schedule("te") or ((0.0, 1.0),))
 
     @property
     def unet(self) -> float:
-        """Strength for the denoiser; the text encoder's if not given."""
-        written = self._written("unet")
-        return self.te if written is None else self._number("unet", 1.0)
+        """Strength for the denoiser, the strongest of a schedule; the text encoder's if not given."""
+        return _strongest(self.unet_schedule)
+
+    @property
+    def unet_schedule(self) -> tuple[tuple[float, float], ...]:
+        """Strength for the denoiser over the steps, as (moment, weight); the text encoder's if not given."""
+        return self._schedule("unet") or self._schedule("te") or ((0.0, 1.0),)
+
+    @property
+    def blocks(self) -> tuple[float, ...] | str:
+        """Factors of the blocks, a preset's name in upper case, or () where none are given."""
+        written = self.named.get("lbw", "").strip()
+        if not written:
+            return ()
+        try:
+            factors = tuple(float(number) for number in written.split(","))
+        except ValueError:
+            if written.isalpha():
+                return written.upper()
+            raise self._bad("lbw", written, "numbers with commas between them, or a preset's name") from None
+        if not all(math.isfinite(factor) for factor in factors):
+            raise self._bad("lbw", written, "finite numbers")
+        return factors
+
+    @property
+    def unknown_arguments(self) -> tuple[str, ...]:
+        """Named arguments that mean nothing here."""
+        return tuple(name for name in self.named if name not in KNOWN_ARGUMENTS)
 
     @property
     def dyn(self) -> int | None:
@@ -64,7 +98,7 @@ class NetworkTag:
     def problem(self) -> str | None:
         """Why the tag cannot be used, in one line, or None."""
         try:
-            _ = (self.te, self.unet, self.dyn)
+            _ = (self.te, self.unet, self.dyn, self.blocks)
         except PromptSyntaxError as error:
             return str(error)
         return None if self.name.strip() else f"the tag <{self.kind}:…> names no network"
@@ -75,17 +109,22 @@ class NetworkTag:
         position = _POSITIONS[argument]
         return self.positional[position] if len(self.positional) > position else None
 
-    def _number(self, argument: str, default: float) -> float:
+    def _schedule(self, argument: str) -> tuple[tuple[float, float], ...]:
+        """(moment, weight) pairs in order of their moments; () where the argument is not given."""
         written = self._written(argument)
         if written is None:
-            return default
-        try:
-            number = float(written)
-        except ValueError as error:
-            raise self._bad(argument, written, "a number") from error
-        if not math.isfinite(number):
-            raise self._bad(argument, written, "a finite number")
-        return number
+            return ()
+        points: list[tuple[float, float]] = []
+        for entry in written.split(",") if "@" in written else (written,):
+            weight, _, moment = entry.partition("@")
+            try:
+                point = (float(moment) if moment else 0.0, float(weight))
+            except ValueError as error:
+                raise self._bad(argument, written, "a number, or numbers such as 0@0,1@0.5") from error
+            if not all(math.isfinite(number) for number in point) or point[0] < 0:
+                raise self._bad(argument, written, "finite numbers, with moments from 0 on")
+            points.append(point)
+        return tuple(sorted(points))
 
     def _bad(self, argument: str, written: str, allowed: str) -> PromptSyntaxError:
         return PromptSyntaxError(
@@ -95,6 +134,10 @@ class NetworkTag:
             allowed=allowed,
             next_step=f"write it as <{self.kind}:{self.name}:0.8>",
         )
+
+
+def _strongest(points: tuple[tuple[float, float], ...]) -> float:
+    return max((weight for _, weight in points), key=abs)
 
 
 def parse_networks(prompt: str) -> tuple[str, list[NetworkTag]]:

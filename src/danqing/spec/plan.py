@@ -12,6 +12,7 @@ from danqing.spec.control import ControlMode, ControlPasses, ControlResize, Para
 from danqing.spec.geometry import Margins, SizePx
 from danqing.spec.image_prompt import ImageMix
 from danqing.spec.model import ModelRef
+from danqing.spec.network import EmbeddingPlan, NetworkPlan
 from danqing.spec.request import (
     MAX_STEPS,
     Emphasis,
@@ -21,6 +22,7 @@ from danqing.spec.request import (
     Output,
     Precision,
     ResizeMode,
+    SizeHints,
     SoftInpainting,
 )
 
@@ -76,6 +78,8 @@ class RefinerPlan(Data):
     model: ModelRef
     switch_step: int = Field(ge=1)
     image_adapter: ImageAdapterPlan | None = None
+    networks: tuple[NetworkPlan, ...] = ()
+    embeddings: tuple[EmbeddingPlan, ...] = ()
 
 
 class PassPlan(Data):
@@ -88,6 +92,7 @@ class PassPlan(Data):
     sampling: SamplingPlan
     guidance: Guidance
     guidance_scale: float
+    size_hints: SizeHints = SizeHints()
     strength: float | None = Field(
         default=None, ge=0, le=1, description="denoising strength; None starts from pure noise"
     )
@@ -96,6 +101,8 @@ class PassPlan(Data):
     upscaler_file: ModelRef | None = Field(default=None, description="the network, where `upscaler` names a file")
     refiner: RefinerPlan | None = None
     image_adapter: ImageAdapterPlan | None = Field(default=None, description="where the Plan has image prompts")
+    networks: tuple[NetworkPlan, ...] = Field(default=(), description="LoRA and hypernetworks of the prompt's tags")
+    embeddings: tuple[EmbeddingPlan, ...] = Field(default=(), description="whose words stand in the prompts")
 
 
 class InitPlan(Data):

@@ -74,6 +74,8 @@ def check_reproducible(plan: Plan, catalog: Catalog, blobs: BlobStore) -> None:
         _check_controlnet(unit.model, catalog)
     for adapter in _image_adapters(plan):
         _check_image_adapter(adapter, catalog)
+    for network in _networks(plan):
+        _check_network(network, catalog)
     for part in plan.passes:
         if part.upscaler_file is not None:
             _check_upscaler(part.upscaler_file, catalog)
@@ -94,6 +96,25 @@ def _models(plan: Plan) -> list[ModelRef]:
     refs = [part.model for part in plan.passes]
     refs += [part.refiner.model for part in plan.passes if part.refiner is not None]
     return refs + ([plan.vae] if plan.vae is not None else [])
+
+
+def _networks(plan: Plan) -> list[ModelRef]:
+    """The LoRA, hypernetwork and embedding files of a Plan."""
+    parts = [*plan.passes, *(part.refiner for part in plan.passes if part.refiner is not None)]
+    return [one.model for part in parts for one in (*part.networks, *part.embeddings)]
+
+
+def _check_network(wanted: ModelRef, catalog: Catalog) -> None:
+    try:
+        catalog.networks.of(wanted)
+    except NotFoundError as error:
+        raise MissingWeightsError(
+            f"the picture was painted with {wanted.name} ({wanted.family}), which is not here",
+            field="prompt",
+            value=f"{wanted.name} [{wanted.sha256[:10]}]",
+            allowed="the same file, to the byte",
+            next_step=error.next_step,
+        ) from error
 
 
 def _check_model(wanted: ModelRef, catalog: Catalog) -> None:
