@@ -15,8 +15,9 @@ import tiny_networks as tiny
 from danqing.adapters.embedding import read_embedding, write_embedding
 from danqing.models.text import TextEncoder, WordVectors
 from danqing.spec.errors import BadFileError, UnsupportedError
+from testdata import TESTDATA
 
-REAL = Path("/work/shared/testdata/embeddings/fastai_learned_embeds.bin")
+REAL = TESTDATA / "embeddings" / "fastai_learned_embeds.bin"
 
 
 @pytest.fixture(scope="module")

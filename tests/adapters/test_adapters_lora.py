@@ -26,8 +26,9 @@ from danqing.adapters.network_file import read_network
 from danqing.models.network_keys import TEXT, UNET
 from danqing.models.packing import PackedConv2d, pack
 from danqing.spec.errors import BadFileError, UnsupportedError
+from testdata import TESTDATA
 
-TESTDATA = Path("/work/shared/testdata/lora")
+LORAS = TESTDATA / "lora"
 TOLERANCE = 2e-5
 """Of hooked against merged, in float32, relative to the largest number."""
 
@@ -435,7 +436,7 @@ def test_cloneofsimo_order_of_layers(unet: UNet2DConditionModel, text: CLIPTextM
 
 @pytest.mark.parametrize("name", ["cloneofsimo_analog_svd_rank4", "cloneofsimo_lora_disney"])
 def test_real_files_of_the_first_trainer(name: str):
-    path = TESTDATA / f"{name}.safetensors"
+    path = LORAS / f"{name}.safetensors"
     if not path.exists():
         pytest.skip(f"NOT TESTED HERE: {path} is not there")
     weights = read_network(path)

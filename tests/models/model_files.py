@@ -14,8 +14,6 @@ from benchmarks import _layouts as layouts  # noqa: E402
 from danqing.models.identity import identify_header  # noqa: E402
 from danqing.spec.files import Header, TensorInfo  # noqa: E402
 
-TESTDATA = ROOT.parent / "shared" / "testdata"
-
 
 def told(shapes, metadata=None, name="file.safetensors", form="safetensors", dtype="float16"):
     """What a header of these shapes is taken for."""

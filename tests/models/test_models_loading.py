@@ -126,6 +126,13 @@ def test_precisions():
         precisions.choose(CPU, "float16")
 
 
+def test_the_choice_is_explained():
+    told = precisions.explain(CPU, "float32", 3 * 2**30)
+    assert told[0] == "denoiser in float32: as asked for"
+    assert "3.0 GiB" in told[2]
+    assert "float32" in precisions.explain(CPU, "auto", 1)[1]
+
+
 def test_devices():
     assert pick_device("cpu") == CPU
     with pytest.raises(UnsupportedError, match="no such device"):

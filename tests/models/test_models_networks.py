@@ -12,11 +12,13 @@ import torch
 
 import tiny_models
 import tiny_networks as tiny
+from danqing.cli.main import run
 from danqing.models.catalog import Catalog
 from danqing.models.network_keys import EmbeddingKey, NetworkKey, read_key
 from danqing.spec.errors import BadFileError, NotFoundError, UnsupportedError
+from testdata import TESTDATA
 
-REAL = Path("/work/shared/testdata")
+REAL = TESTDATA
 
 
 @pytest.fixture(scope="module")
@@ -157,3 +159,13 @@ def test_real_files(tmp_path: Path):
     assert [word.name for word in disney.embeddings] == ["<s1>", "<s2>"]
     (birb,) = catalog.embeddings()
     assert birb.embeddings[0].model_dump() == {"name": "<birb-style>", "vectors": 1, "widths": {"": 768}}
+
+
+def test_the_command_line_lists_networks_with_what_calls_them(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert run(["models", "--models", str(root), "--data", str(tmp_path)]) == 0
+    listed = capsys.readouterr().out
+    assert "write <lora:ink:1>; trigger words cat, ink wash" in listed
+    assert "write <hypernet:paper:1>" in listed
+    assert "write birb" in listed

@@ -16,6 +16,9 @@ class OneModel:
     def find(self, name):
         return self.executor.info
 
+    def embeddings(self):
+        return []
+
 
 def start(engine, fake, key, steps):
     request = parse_request(

@@ -13,7 +13,6 @@ from danqing.engine.calls import Denoise
 from danqing.pipelines import paint
 from danqing.pipelines.conditioning import encode
 from danqing.spec.errors import UnsupportedError
-from danqing.spec.plan import TextPlan
 from danqing.spec.registry.samplers import SAMPLERS
 from easel import Easel, Pictures
 
@@ -130,14 +129,14 @@ def test_alternation_and_scheduled_negative_prompts(easel: Easel):
 
 def test_a_hires_pass_reads_fractions_from_1_to_2(easel: Easel):
     key = easel.key()
-    text = TextPlan(prompt="[cat:dog:1.5]", negative_prompt="")
+    (planned,) = easel.plans(prompt="[cat:dog:1.5]", sampling={"steps": 4})
 
     def session():
-        return (yield from encode(key, text, 4, 10))
+        return (yield from encode(key, planned.base, 10))
 
     (found,) = easel.run({"s": session()}, easel.plans())
     assert [last for last, _ in found.parts[0]] == [2, 4]
-    assert torch.equal(found.parts[0][0][1], words(easel, "cat"))
+    assert torch.equal(found.parts[0][0][1].states, words(easel, "cat"))
 
 
 def test_and_parts_are_weighed(easel: Easel):

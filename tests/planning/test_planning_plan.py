@@ -42,6 +42,9 @@ class Shelf:
                 return info
         raise NotFoundError("there is no such model", field="model", value=name)
 
+    def find_vae(self, name: str) -> ModelInfo:
+        return self.find(name)
+
     def embeddings(self) -> list[NetworkInfo]:
         return []
 

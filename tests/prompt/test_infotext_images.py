@@ -52,6 +52,9 @@ class Shelf:
     def image_adapter_for(self, model: ModelInfo) -> IpAdapterInfo:
         return self.adapter
 
+    def embeddings(self) -> list[IpAdapterInfo]:
+        return []
+
     def find_upscaler(self, name: str) -> None:
         return None
 

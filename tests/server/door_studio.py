@@ -20,6 +20,7 @@ from danqing.spec.errors import BadFileError, ConflictError, InvalidRequestError
 from danqing.spec.events import PreviewEvent, ProgressEvent, RecordEvent, StateEvent
 from danqing.spec.geometry import SizePx
 from danqing.spec.model import ControlNetInfo, ImageEncoderInfo, IpAdapterInfo, ModelInfo, ModelRef
+from danqing.spec.network import NetworkInfo
 from danqing.spec.plan import PassPlan, Plan, SamplingPlan, SeedPlan, TextPlan
 from danqing.spec.record import FINAL_STATES, Job, Record, Versions
 from danqing.spec.registry.samplers import find_sampler
@@ -39,6 +40,9 @@ from danqing.workers.protocol import EmbedCommand, InterrogateCommand, PictureSo
 API = "/api/v1"
 MODEL = ModelInfo(name="danqing-mini", family="sd1", path="builtin", sha256="a" * 64, builtin=True)
 CONTROLNET = ControlNetInfo(name="line", path="builtin/line", sha256="b" * 64, base="danqing-mini")
+NETWORK = NetworkInfo(
+    name="ink", path="/models/Lora/ink.safetensors", sha256="d" * 64, kind="lora", family="sd1", rank=4
+)
 IMAGE_ADAPTER = IpAdapterInfo(
     name="danqing-mini",
     path="builtin/ip-adapter/danqing-mini.safetensors",
@@ -344,6 +348,9 @@ class FakeStudio(ModelFiles):
 
     def image_adapters(self) -> list[IpAdapterInfo]:
         return [IMAGE_ADAPTER]
+
+    def networks(self) -> list[NetworkInfo]:
+        return [NETWORK]
 
     def upscalers(self) -> list[UpscalerFile]:
         return [UPSCALER]

@@ -47,5 +47,7 @@ def test_what_is_wrong_is_said(client, units, field, said):
 
 
 def test_models_names_them(client):
-    nets = client.get(f"{API}/models").json()["controlnets"]
+    found = client.get(f"{API}/models").json()
+    assert [(one["name"], one["kind"]) for one in found["networks"]] == [("ink", "lora")]
+    nets = found["controlnets"]
     assert [net["name"] for net in nets] == ["line"]

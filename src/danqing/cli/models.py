@@ -15,36 +15,41 @@ from danqing.cli.session import make_studio, open_studio, settings_of, terminal_
 from danqing.cli.terminal import Terminal
 from danqing.spec.files import FileIdentity, ModelFile, ModelNotes
 from danqing.spec.model import ControlNetInfo, IpAdapterInfo
+from danqing.spec.network import NetworkInfo, ShelfKind
 
 app = typer.Typer(cls=ListsByDefault, add_completion=False)
 _MIB = 1024 * 1024
 _SHOWN_FACT_CHARS = 200
+_KINDS: dict[ShelfKind, str] = {"lora": "LoRA", "hypernetwork": "hypernetwork", "embedding": "embedding"}
 
 
 @app.callback()
 def models() -> None:
-    """List the models that can paint, and the ControlNets and image adapters beside them; look into model files."""
+    """List the models that can paint and what can be added to them; look into model files."""
 
 
 @app.command("list")
 @takes(StudioOptions)
 def list_models(options: StudioOptions) -> None:
-    """List every checkpoint, ControlNet and image adapter in the catalogue."""
+    """List every checkpoint, ControlNet, image adapter, LoRA, hypernetwork and embedding in the catalogue."""
     with open_studio(options) as studio:
         found = list(studio.models())
         nets = list(studio.controlnets())
         adapters = list(studio.image_adapters())
+        networks = studio.networks()
     data = {
         "models": [info.model_dump(mode="json") | {"short_hash": info.short_hash} for info in found],
         "controlnets": [net.model_dump(mode="json") | {"short_hash": net.short_hash} for net in nets],
         "image_adapters": [one.model_dump(mode="json") | {"short_hash": one.short_hash} for one in adapters],
+        "networks": [one.model_dump(mode="json") | {"short_hash": one.short_hash} for one in networks],
     }
     terminal_of(options).table(
         data,
         ("name", "family", "hash", "native size", "description"),
         [(info.name, info.family, info.short_hash, f"{info.defaults.size_px} px", info.description) for info in found]
         + [(net.name, "ControlNet", net.short_hash, "", net.description or _levels(net)) for net in nets]
-        + [(one.name, "IP-Adapter", one.short_hash, "", one.description or _base(one)) for one in adapters],
+        + [(one.name, "IP-Adapter", one.short_hash, "", one.description or _base(one)) for one in adapters]
+        + [(one.name, _KINDS[one.kind], one.short_hash, "", _network(one)) for one in networks],
     )
 
 
@@ -100,6 +105,15 @@ def show(options: ShowOptions) -> None:
     notes = studio.model_notes(file)
     data = {"file": file.model_dump(mode="json"), "notes": notes.model_dump(mode="json")}
     terminal_of(options).result(data, "\n".join(f"{name:16} {value}" for name, value in _lines(file, notes)))
+
+
+def _network(info: NetworkInfo) -> str:
+    """For whom it is and how a prompt calls it."""
+    made_for = f"for {info.family}, " if info.family else ""
+    if info.kind == "embedding":
+        return f"{made_for}write {', '.join(word.name for word in info.embeddings) or info.name}"
+    words = f"; trigger words {', '.join(info.trigger_words[:5])}" if info.trigger_words else ""
+    return f"{made_for}write <{'lora' if info.kind == 'lora' else 'hypernet'}:{info.name}:1>{words}"
 
 
 def _levels(net: ControlNetInfo) -> str:

@@ -10,6 +10,7 @@ import torch
 
 from danqing.sampling.tables import NoiseTable
 from danqing.spec.model import ModelInfo, ModelRef
+from danqing.spec.network import EmbeddingPlan, NetworkUse
 
 
 @dataclass(frozen=True)
@@ -29,19 +30,23 @@ class ModelKey:
 
 @dataclass(frozen=True)
 class EncodeText:
-    """Texts to context tensors; the answer is a tuple of float32 [tokens, width], one for each text.
+    """Texts to what a denoiser reads; the answer is a tuple of `TextState`, one for each text.
 
     Attributes:
         model: Whose text encoder.
         texts: Prompts with emphasis but without schedules, AND or networks.
         emphasis: A1111's emphasis mode.
         clip_skip: 1 uses the last layer.
+        networks: LoRA in the text encoders, with their strength there.
+        embeddings: New words that may stand in the texts.
     """
 
     model: ModelKey
     texts: tuple[str, ...]
     emphasis: str = "Original"
     clip_skip: int = 1
+    networks: tuple[NetworkUse, ...] = ()
+    embeddings: tuple[EmbeddingPlan, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +60,7 @@ class ControlInput:
         rows: A factor for each row of the Call; 0 keeps a row uncontrolled.
         fading: Whether the residuals fade towards the first ones (*my prompt matters more*).
         mask: Where it acts, in [0, 1], [1, 1, H, W]; None for everywhere.
+        union_id: What the map shows, for a union ControlNet.
     """
 
     net: ModelRef
@@ -63,6 +69,12 @@ class ControlInput:
     rows: tuple[float, ...]
     fading: bool = False
     mask: torch.Tensor | None = None
+    union_id: int | None = None
+
+    @property
+    def key(self) -> str:
+        """What must be equal for two units to be computed as one batch."""
+        return self.net.sha256 if self.union_id is None else f"{self.net.sha256}:{self.union_id}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +111,29 @@ class ImageInput:
     rows: tuple[bool, ...]
 
 
+@dataclass(frozen=True)
+class SizeNumbers:
+    """What SDXL is told of a picture besides words (arXiv 2307.01952, section 2.2), in pixels.
+
+    Attributes:
+        original_height: Of the picture that it pretends to have been trained on.
+        original_width: As above.
+        crop_top: How much of it pretends to be cut off above.
+        crop_left: As above, at the left.
+        target_height: Of the picture that it shall be.
+        target_width: As above.
+        aesthetic_score: From 1 to 10; the refiner reads it in place of the target.
+    """
+
+    original_height: float
+    original_width: float
+    crop_top: float = 0.0
+    crop_left: float = 0.0
+    target_height: float = 0.0
+    target_width: float = 0.0
+    aesthetic_score: float = 6.0
+
+
 @dataclass(frozen=True, eq=False)
 class Denoise:
     """One latent under several conditionings at one sigma; the answer is denoised float32 [rows, c, h, w].
@@ -112,6 +147,9 @@ class Denoise:
         perturbed: How many of the last rows run with identity self-attention in the mid block (PAG).
         controls: ControlNet units; their effects add up.
         images: Image prompts; Calls with and without them share a batch.
+        pooled: Of the texts, [width] for each row; empty where the model reads none.
+        sizes: For each row, where the model reads pooled texts.
+        networks: LoRA and hypernetworks in the denoiser, with their strength now; Calls with other sets share a batch.
     """
 
     model: ModelKey
@@ -122,16 +160,19 @@ class Denoise:
     perturbed: int = 0
     controls: tuple[ControlInput, ...] = ()
     images: ImageInput | None = None
+    pooled: tuple[torch.Tensor, ...] = ()
+    sizes: tuple[SizeNumbers, ...] = ()
+    networks: tuple[NetworkUse, ...] = ()
 
     @property
     def control_set(self) -> tuple[str, ...]:
         """Which ControlNets act, in a fixed order: Calls with equal sets can share a batch."""
-        return tuple(control.net.sha256 for control in self.sorted_controls)
+        return tuple(control.key for control in self.sorted_controls)
 
     @property
     def sorted_controls(self) -> tuple[ControlInput, ...]:
         """The units in the order of their ControlNets, so that sums do not depend on how they were given."""
-        return tuple(sorted(self.controls, key=lambda control: control.net.sha256))
+        return tuple(sorted(self.controls, key=lambda control: control.key))
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,6 +26,7 @@ from danqing.engine.calls import (
     Upscale,
 )
 from danqing.models.preview import to_uint8
+from danqing.models.text import TextState
 from danqing.sampling.tables import SigmaTable
 from danqing.spec.errors import OutOfMemoryError
 from danqing.spec.model import ModelInfo
@@ -103,7 +104,7 @@ class FakeExecutor:
         if isinstance(call, Describe):
             return Description(self.info, SigmaTable.scaled_linear())
         if isinstance(call, EncodeText):
-            return tuple(context_of(text) for text in call.texts)
+            return tuple(TextState(context_of(text)) for text in call.texts)
         if isinstance(call, Denoise):
             shifts = _image_shifts(call)
             rows = zip(call.contexts, shifts, strict=True)

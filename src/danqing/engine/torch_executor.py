@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import astuple
 from typing import Any, cast
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from danqing.adapters.control import ControlRows, ControlSum, control_of
 from danqing.adapters.ip_adapter import IpAdapter, RowImages, image_rows
+from danqing.adapters.networks import LoadedNetworks
 from danqing.engine.calls import (
     ControlInput,
     Decode,
@@ -31,11 +33,13 @@ from danqing.engine.calls import (
 )
 from danqing.enhance.shelf import LoadedUpscalers
 from danqing.models.controlnet import LoadedControlNet
-from danqing.models.families.sd import StableDiffusion
+from danqing.models.families.sd import Added, StableDiffusion
 from danqing.models.loader import Loader
 from danqing.models.preview import to_uint8
+from danqing.models.text import TextState
 from danqing.spec.errors import OutOfMemoryError
 from danqing.spec.model import ModelRef
+from danqing.spec.network import NetworkUse
 
 # Latent pixels in one denoiser batch: beyond this a CPU gains nothing, a GPU a little.
 CPU_BATCH_LATENT_PX = 8_192
@@ -56,10 +60,11 @@ class TorchExecutor:
     def __init__(self, loader: Loader, *, compiled: bool = False) -> None:
         self.loader = loader
         self.compiled = compiled
-        self._texts: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
+        self._texts: OrderedDict[tuple[Any, ...], TextState] = OrderedDict()
         self._embeddings: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
         self._compiled: dict[int, Any] = {}
         self.upscalers = LoadedUpscalers(loader.catalog, loader.device)
+        self.networks = LoadedNetworks(loader.catalog.networks)
 
     def group_key(self, call: ModelCall) -> Hashable:
         """Calls with equal keys may run in one batch."""
@@ -126,7 +131,7 @@ class TorchExecutor:
             return self.loader.drop_others()
         nets = [self.loader.controlnet(net, call.model.precision) for net in _nets(call)]
         images = [self.loader.image_adapter(one, call.model.precision) for one in _image_adapters([call])]
-        if self.loader.drop_others(model, *nets, *images):
+        if self.loader.drop_others(model, *nets, *images) or (not _networks(call) and self.networks.drop()):
             return True
         return isinstance(call, (Decode, EncodeImage)) and model.tile()
 
@@ -180,7 +185,8 @@ class TorchExecutor:
         nets = [self.loader.controlnet(net, calls[0].model.precision) for net in _nets(calls[0])]
         for (_, perturbed, adapter), rows in buckets.items():
             with_extra = calls[0].extra is not None
-            with self._image_prompts(model, adapter, calls, rows):
+            networks = self.networks.in_denoiser(model.unet, [calls[index].networks for index, _ in rows])
+            with self._image_prompts(model, adapter, calls, rows), networks:
                 output = model.denoise(
                     torch.cat([calls[index].x for index, _ in rows]),
                     torch.tensor([calls[index].sigma for index, _ in rows]),
@@ -188,6 +194,7 @@ class TorchExecutor:
                     torch.cat([cast("Tensor", calls[index].extra) for index, _ in rows]) if with_extra else None,
                     perturbed=perturbed,
                     control=_control(nets, calls, rows),
+                    added=_added(calls, rows),
                 )
             for (index, row), denoised in zip(rows, output, strict=True):
                 answers[index][row] = denoised
@@ -221,11 +228,13 @@ class TorchExecutor:
             self._embeddings.popitem(last=False)
         return [cast("Tensor", answers[call.sha256]) for call in calls]
 
-    def _encode_text(self, model: StableDiffusion, call: EncodeText) -> tuple[Tensor, ...]:
-        def cached(text: str) -> Tensor:
-            key = (call.model.model.sha256, call.model.precision, text, call.emphasis, call.clip_skip)
+    def _encode_text(self, model: StableDiffusion, call: EncodeText) -> tuple[TextState, ...]:
+        def cached(text: str) -> TextState:
+            loaded = (call.networks, call.embeddings)
+            key = (call.model.model.sha256, call.model.precision, text, call.emphasis, call.clip_skip, loaded)
             if key not in self._texts:
-                self._texts[key] = model.encode_text([text], call.emphasis, call.clip_skip)[0]
+                with self.networks.in_text(model, *loaded):
+                    self._texts[key] = model.read_text([text], call.emphasis, call.clip_skip)[0]
             self._texts.move_to_end(key)
             while len(self._texts) > TEXT_CACHE_ENTRIES:
                 self._texts.popitem(last=False)
@@ -252,6 +261,11 @@ class TorchExecutor:
 def _nets(call: ModelCall) -> list[ModelRef]:
     """The ControlNets of a Call, in the order of its `sorted_controls`."""
     return [control.net for control in call.sorted_controls] if isinstance(call, Denoise) else []
+
+
+def _networks(call: ModelCall) -> tuple[NetworkUse, ...]:
+    """What a Call loads besides its model."""
+    return call.networks if isinstance(call, (Denoise, EncodeText)) else ()
 
 
 def _image_adapters(calls: Sequence[ModelCall]) -> list[ModelRef]:
@@ -288,6 +302,14 @@ def _control(
             )
         )
     return control_of(parts)
+
+
+def _added(calls: Sequence[Denoise], rows: Sequence[tuple[int, int]]) -> Added | None:
+    """Pooled texts and sizes of a batch of (Call, row of the Call), for models that read them."""
+    if not calls[0].pooled:
+        return None
+    numbers = torch.tensor([astuple(calls[index].sizes[row]) for index, row in rows], dtype=torch.float32)
+    return Added(torch.stack([calls[index].pooled[row] for index, row in rows]), numbers)
 
 
 def _mask_of(unit: ControlInput) -> Tensor:

@@ -18,7 +18,7 @@ from diffusers import UNet2DConditionModel
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from danqing.models.derived_files import CONV_IN, Derivation, read_derivation, unknown_change
+from danqing.models.derived_files import CONV_IN, Derivation, read_derivation, unknown_change, variant_of
 from danqing.spec.errors import BadFileError
 from danqing.spec.model import ModelInfo
 
@@ -56,9 +56,9 @@ def load_unet(info: ModelInfo, dtype: torch.dtype) -> UNet2DConditionModel:
         BadFileError: A derived model's files do not fit its base.
         UnsupportedError: Its LoRA is of a kind that cannot be merged.
     """
-    options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
     derivation = None if info.base_path is None else read_derivation(Path(info.path))
     folder = Path(info.weights_path) / "unet"
+    options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, **variant_of(folder)}
     if derivation is None:
         return UNet2DConditionModel.from_pretrained(folder, torch_dtype=dtype, **options)
     unet = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32, **options)

@@ -45,6 +45,12 @@ class Derivation:
     about: dict[str, Any]
 
 
+def variant_of(folder: Path) -> dict[str, str]:
+    """Diffusers' `variant` for a part of a model: some folders hold half precision alone, under names of its own."""
+    names = [path.name for path in folder.glob("*.safetensors")]
+    return {"variant": "fp16"} if names and all(".fp16" in name for name in names) else {}
+
+
 def read_derivation(folder: Path) -> Derivation | None:
     """What `danqing.json` says, or None where the folder is no derived model.
 

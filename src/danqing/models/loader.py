@@ -14,7 +14,7 @@ import torch
 from danqing.models import precision as precisions
 from danqing.models.catalog import Catalog
 from danqing.models.controlnet import LoadedControlNet, load_controlnet
-from danqing.models.families import sd
+from danqing.models.families import sd, sd3, sdxl
 from danqing.models.ip_adapter import ImageEncoder, LoadedIpAdapter, load_image_encoder, load_ip_adapter
 from danqing.spec.errors import BadFileError, NotFoundError, UnsupportedError
 from danqing.spec.model import ControlNetInfo, IpAdapterInfo, ModelInfo, ModelRef
@@ -99,9 +99,18 @@ class Loader:
     def _load(self, model: ModelRef, vae: ModelRef | None, precision: str) -> sd.StableDiffusion:
         info = self._info(model)
         chosen = precisions.choose(self.device, precision)
-        vae_path = Path(self._info(vae).weights_path) / "vae" if vae else None
+        vae_path = self._vae_path(vae) if vae else None
         with _readable(f"the model {info.name}", info.path):
-            return sd.load(info, chosen, self.device, vae_path, fast_cpu=self.fast_cpu)
+            load = {"sdxl": sdxl.load, "sd3": sd3.load}.get(info.family, sd.load)
+            return load(info, chosen, self.device, vae_path, fast_cpu=self.fast_cpu)
+
+    def _vae_path(self, vae: ModelRef) -> Path:
+        """A file or a diffusers folder."""
+        for found in self.catalog.vaes():
+            if found.sha256 == vae.sha256:
+                return Path(found.path)
+        place = Path(self._info(vae).weights_path)
+        return place if place.is_file() else place / "vae"
 
     def _load_controlnet(self, model: ModelRef, precision: str) -> LoadedControlNet:
         info = self._control_info(model)

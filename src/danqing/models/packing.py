@@ -32,6 +32,11 @@ class PackedConv2d(nn.Module):
         """Bytes of the packed weight; 0 before the first call, when `conv` still has it."""
         return 0 if self._packed is None else self._packed.numel() * self._packed.element_size()
 
+    @property
+    def geometry(self) -> tuple[list[int], list[int], list[int], int]:
+        """Padding, stride, dilation and groups."""
+        return self._geometry
+
     def forward(self, x: Tensor) -> Tensor:
         """The convolution of x [b, c, h, w]."""
         padding, stride, dilation, groups = self._geometry

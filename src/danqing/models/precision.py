@@ -69,3 +69,36 @@ def choose(device: torch.device, wanted: str = "auto") -> Precision:
         vae=torch.float32 if on_cpu or denoiser is torch.float16 else denoiser,
         channels_last=denoiser is not torch.float32,
     )
+
+
+def explain(device: torch.device, wanted: str, budget_bytes: int) -> tuple[str, ...]:
+    """Why a device paints as it does, in sentences for `danqing doctor`.
+
+    Args:
+        device: Where it computes.
+        wanted: `auto`, or the format that a person insists on.
+        budget_bytes: How many bytes of models may stay loaded.
+
+    Raises:
+        UnsupportedError: As for `choose`.
+    """
+    chosen = choose(device, wanted)
+    if wanted != "auto":
+        why = "as asked for"
+    elif chosen.denoiser is torch.bfloat16:
+        why = "this device multiplies it in hardware, at twice the speed of float32"
+    elif chosen.denoiser is torch.float16:
+        why = "this GPU has no bfloat16"
+    else:
+        why = "this device has no faster format that is exact enough"
+    text, vae = (str(dtype).removeprefix("torch.") for dtype in (chosen.text, chosen.vae))
+    vae_why = {torch.float32: "other formats band flat colours, and SDXL's overflows in float16"}.get(
+        chosen.vae, "which has float32's range, so that SDXL's does not overflow"
+    )
+    kept = f"{budget_bytes / 2**30:.1f} GiB"
+    return (
+        f"denoiser in {chosen.name}: {why}",
+        f"text encoder in {text}, autoencoder in {vae}: {vae_why}",
+        f"models stay loaded up to {kept} in all; then the one that was used longest ago goes",
+        "when memory runs out: smaller batches first, then other models go, then the autoencoder works in tiles",
+    )

@@ -2,18 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from danqing.prompt.chunks import Chunk, chunk_prompt
+from danqing.prompt.chunks import Chunk, EmbeddingIndex, chunk_prompt
+from danqing.prompt.embeddings import set_apart
 from danqing.prompt.emphasis import EmphasisMode, apply_emphasis, pieces_for
 from danqing.prompt.tokenizer import ClipTokenizer
 from danqing.spec.errors import UnsupportedError
+
+
+@dataclass(frozen=True, eq=False)
+class TextState:
+    """What a model reads of a text.
+
+    Attributes:
+        states: Of its tokens, float32 [77 · chunks, width].
+        pooled: Of the whole text (its first chunk, as in A1111), float32 [width]; None where the model reads none.
+    """
+
+    states: Tensor
+    pooled: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class WordVectors:
+    """A new word of a text encoder (textual inversion).
+
+    Attributes:
+        name: How it is written in a prompt.
+        vectors: What stands for its tokens [n, width].
+    """
+
+    name: str
+    vectors: Tensor
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """How a model reads its text encoder.
+
+    Attributes:
+        pad_id: The token that fills a chunk up; None as the tokenizer's own files say.
+        hidden: Reads the layer before the last as it is (SDXL) and not the last one normalised (Stable Diffusion).
+    """
+
+    pad_id: int | None = None
+    hidden: bool = False
 
 
 class TextEncoder:
@@ -21,17 +63,45 @@ class TextEncoder:
 
     Args:
         tokenizer_dir: A folder in CLIP's layout.
-        model: The encoder, on its device.
+        model: The encoder, on its device; with a projection it also gives the pooled text.
         device: Where that is.
+        options: How it is read.
     """
 
-    def __init__(self, tokenizer_dir: Path, model: CLIPTextModel, device: torch.device) -> None:
+    def __init__(
+        self,
+        tokenizer_dir: Path,
+        model: CLIPTextModel | CLIPTextModelWithProjection,
+        device: torch.device,
+        options: TextOptions | None = None,
+    ) -> None:
         self.tokenizer = ClipTokenizer(tokenizer_dir)
         self.model = model
         self.device = device
+        self.options = options or TextOptions()
+        if self.options.pad_id is not None:
+            self.tokenizer.pad_id = self.options.pad_id
+        self._words: dict[str, WordVectors] = {}
+
+    @contextmanager
+    def knowing(self, words: Sequence[WordVectors]) -> Iterator[None]:
+        """Inside the block these words stand for their vectors."""
+        kept, self._words = self._words, {word.name: word for word in words}
+        try:
+            yield
+        finally:
+            self._words = kept
 
     def encode(self, texts: Sequence[str], *, emphasis: str, clip_skip: int) -> list[Tensor]:
         """Contexts float32 [77 · chunks, width], one for each text.
+
+        Raises:
+            UnsupportedError: clip_skip is more than the encoder has layers.
+        """
+        return [state.states for state in self.read(texts, emphasis=emphasis, clip_skip=clip_skip)]
+
+    def read(self, texts: Sequence[str], *, emphasis: str, clip_skip: int) -> list[TextState]:
+        """What a model reads of each text; pooled where the encoder has a projection.
 
         Raises:
             UnsupportedError: clip_skip is more than the encoder has layers.
@@ -46,22 +116,60 @@ class TextEncoder:
                 next_step="choose a smaller clip skip",
             )
         mode = EmphasisMode(emphasis)
-        chunked = [chunk_prompt(pieces_for(text, mode), self.tokenizer) for text in texts]
+        chunked = [self._chunks(text, mode) for text in texts]
         encoded = iter(self._encode_chunks([chunk for chunks in chunked for chunk in chunks], mode, clip_skip))
-        return [torch.cat([next(encoded) for _ in chunks]) for chunks in chunked]
+        return [_joined([next(encoded) for _ in chunks]) for chunks in chunked]
+
+    def _chunks(self, text: str, mode: EmphasisMode) -> list[Chunk]:
+        pieces = pieces_for(text, mode)
+        if not self._words:
+            return chunk_prompt(pieces, self.tokenizer)
+        index = EmbeddingIndex(self.tokenizer, [(word.name, len(word.vectors)) for word in self._words.values()])
+        apart = [(set_apart(piece, self._words), weight) for piece, weight in pieces]
+        return chunk_prompt(apart, self.tokenizer, embeddings=index)
+
+    @contextmanager
+    def _placed(self, chunk: Chunk) -> Iterator[None]:
+        """Inside the block the token embeddings of a chunk are replaced where new words stand."""
+        if not chunk.slots:
+            yield
+            return
+
+        def place(_: Any, __: Any, embedded: Tensor) -> Tensor:
+            embedded = embedded.clone()
+            for slot in chunk.slots:
+                vectors = self._words[slot.name].vectors
+                embedded[0, slot.position : slot.position + slot.vectors] = vectors.to(embedded)
+            return embedded
+
+        handle = self.model.get_input_embeddings().register_forward_hook(place)
+        try:
+            yield
+        finally:
+            handle.remove()
 
     @torch.inference_mode()
-    def _encode_chunks(self, chunks: Sequence[Chunk], mode: EmphasisMode, clip_skip: int) -> list[Tensor]:
+    def _encode_chunks(self, chunks: Sequence[Chunk], mode: EmphasisMode, clip_skip: int) -> list[TextState]:
         """[77, width] for each chunk. One at a time: its numbers must not depend on its company."""
         return [self._encode_chunk(chunk, mode, clip_skip) for chunk in chunks]
 
-    def _encode_chunk(self, chunk: Chunk, mode: EmphasisMode, clip_skip: int) -> Tensor:
+    def _encode_chunk(self, chunk: Chunk, mode: EmphasisMode, clip_skip: int) -> TextState:
         ids = torch.tensor([chunk.ids], device=self.device)
-        states = self.model(ids, output_hidden_states=True).hidden_states
-        # The text tower moved up a level in transformers 5.
-        tower: Any = getattr(self.model, "text_model", self.model)
-        z = tower.final_layer_norm(states[-clip_skip]).to(torch.float32)
+        with self._placed(chunk):
+            output: Any = self.model(ids, output_hidden_states=True)
+        pooled = output.text_embeds[0].to(torch.float32) if "text_embeds" in output else None
+        if self.options.hidden:
+            # SDXL was trained on the layer before the last, so that a clip skip of 1 and of 2 are the same.
+            z = output.hidden_states[-max(2, clip_skip)].to(torch.float32)
+        else:
+            # The text tower moved up a level in transformers 5.
+            tower: Any = getattr(self.model, "text_model", self.model)
+            z = tower.final_layer_norm(output.hidden_states[-clip_skip]).to(torch.float32)
         if all(weight == 1.0 for weight in chunk.multipliers):
-            return z[0]
+            return TextState(z[0], pooled)
         multipliers = torch.tensor([chunk.multipliers], device=self.device)
-        return apply_emphasis(z, multipliers, mode)[0]
+        return TextState(apply_emphasis(z, multipliers, mode)[0], pooled)
+
+
+def _joined(chunks: Sequence[TextState]) -> TextState:
+    return TextState(torch.cat([chunk.states for chunk in chunks]), chunks[0].pooled)

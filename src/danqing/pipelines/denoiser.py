@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from danqing.engine.calls import Denoise, ModelKey, Report
+from danqing.engine.calls import Denoise, ModelKey, Report, SizeNumbers
 from danqing.pipelines.conditioning import Conditioning
 from danqing.pipelines.context import Context
 from danqing.pipelines.control import PassControl
 from danqing.pipelines.image_prompts import PassImages
 from danqing.sampling.guidance import GuidanceSettings, combine_alone, guide, needs_uncond, perturbed_attention
+from danqing.spec.network import NetworkPlan, uses_at
 
 Blend = Callable[[Tensor, float], Tensor]
 """Puts the kept part of a picture back into denoised latents [1, c, h, w] at a sigma."""
@@ -29,12 +30,14 @@ class Stage:
         key: The model.
         conditioning: Its words.
         images: Its image prompts.
+        networks: LoRA and hypernetworks, whose strength may change over the steps.
     """
 
     first_step: int
     key: ModelKey
     conditioning: Conditioning
     images: PassImages | None = None
+    networks: tuple[NetworkPlan, ...] = ()
 
 
 @dataclass
@@ -94,18 +97,49 @@ class Denoiser:
         yield Report(self.furthest, self.steps, fraction, self.pass_index, "denoise", stage.key, denoised)
         return denoised
 
+    def _numbers(self, negative: bool) -> SizeNumbers:
+        """What SDXL is told of the picture's size; left open, that it is uncropped and of the size that is painted."""
+        planned = self.context.plan.passes[self.pass_index]
+        hints = planned.size_hints
+        original, target = hints.original or planned.size, hints.target or planned.size
+        if negative:
+            original, target = hints.negative_original or original, hints.negative_target or target
+        return SizeNumbers(
+            original_height=original.height_px,
+            original_width=original.width_px,
+            crop_top=hints.crop_top_px,
+            crop_left=hints.crop_left_px,
+            target_height=target.height_px,
+            target_width=target.width_px,
+            aesthetic_score=hints.negative_aesthetic_score if negative else hints.aesthetic_score,
+        )
+
     def _guided(self, x: Tensor, sigma: float, step: int, stage: Stage) -> Generator[Any, Any, Tensor]:
         parts, negative = stage.conditioning.at(step)
         weights = stage.conditioning.weights
         guided = needs_uncond(self.guidance, sigma, step, self.steps)
         perturbed = 1 if self.guidance.pag_scale > 0 else 0
-        contexts = [*parts, *([negative] if guided else []), *([parts[0]] if perturbed else [])]
+        read = [*parts, *([negative] if guided else []), *([parts[0]] if perturbed else [])]
+        negatives = [len(parts) <= row < len(parts) + int(guided) for row in range(len(read))]
         acting = [control for control in self.controls if control.acts_at(step, self.steps)]
         controls = tuple(control.rows(len(parts), int(guided), perturbed) for control in acting)
         shown = None
         if stage.images is not None:
             shown = stage.images.at(step, self.steps, len(parts), int(guided), perturbed)
-        rows: Tensor = yield Denoise(stage.key, x, sigma, tuple(contexts), self.extra, perturbed, controls, shown)
+        pooled = tuple(state.pooled for state in read if state.pooled is not None)
+        rows: Tensor = yield Denoise(
+            stage.key,
+            x,
+            sigma,
+            tuple(state.states for state in read),
+            self.extra,
+            perturbed,
+            controls,
+            shown,
+            pooled=pooled,
+            sizes=tuple(self._numbers(negative) for negative in negatives) if pooled else (),
+            networks=uses_at(stage.networks, step, self.steps),
+        )
         answers = list(torch.split(rows, 1))
         conds = answers[: len(parts)]
         if guided:

@@ -16,6 +16,7 @@ from danqing.pipelines.control import Scene, pass_controls
 from danqing.pipelines.denoiser import Blend, Denoiser, Stage
 from danqing.sampling.guidance import GuidanceSettings
 from danqing.sampling.noise import NoiseSettings, PictureNoise
+from danqing.sampling.parametrization import alpha
 from danqing.sampling.samplers import SAMPLERS
 from danqing.sampling.schedules import ScheduleSettings, sigmas, steps_for_strength
 from danqing.sampling.types import SamplerOptions
@@ -58,6 +59,8 @@ def run_pass(context: Context, index: int, start: Start) -> Step[Tensor]:
     extra = start.extra
     if extra is None and described.info.is_inpainting:
         extra = yield from blank_extra(key, planned.size)
+    if extra is None and described.info.variant == "edit":
+        extra = torch.zeros(latent_shape(described, planned.size)) if start.latent is None else start.latent
     denoiser = Denoiser(
         context,
         stages,
@@ -71,7 +74,9 @@ def run_pass(context: Context, index: int, start: Start) -> Step[Tensor]:
     shape = latent_shape(described, planned.size)
     x = noise.initial(shape) * levels[0]
     if start.latent is not None:
-        x = start.latent + x * start.noise_multiplier
+        # A flow's noise takes the picture's place, where the other models' noise lies over it.
+        kept = alpha(float(levels[0]), flow=described.table.flow)
+        x = kept * start.latent + x * start.noise_multiplier
     options = sampler_options(planned.sampling, described, denoiser)
     sampler = SAMPLERS[find_sampler(planned.sampling.sampler).key]
     latent: Tensor = yield from sampler(denoiser, x, levels, noise, options)
@@ -92,19 +97,17 @@ def _levels(planned: PassPlan, described: Description) -> Tensor:
 def _stages(context: Context, index: int, key: ModelKey, steps: int) -> Step[list[Stage]]:
     planned = context.plan.passes[index]
     base_steps = context.plan.base.sampling.steps if planned.kind == "hires" else None
-    # As in A1111, a schedule counts the steps asked for, also where the strength lets fewer run.
-    asked = planned.sampling.steps
-    words = yield from conditioning.encode(key, planned.text, asked, base_steps)
+    words = yield from conditioning.encode(key, planned, base_steps)
     images = yield from image_prompts.embed(context, planned.image_adapter)
-    stages = [Stage(0, key, words, images)]
+    stages = [Stage(0, key, words, images, planned.networks)]
     if planned.refiner is not None:
         other = context.key(planned.refiner.model)
         yield Describe(other)
-        words = yield from conditioning.encode(other, planned.text, asked, base_steps)
+        words = yield from conditioning.encode(other, planned, base_steps, planned.refiner)
         # The switch is planned on the full schedule; a shortened one keeps the same share.
         switch = round(planned.refiner.switch_step * steps / planned.sampling.steps)
         images = yield from image_prompts.embed(context, planned.refiner.image_adapter)
-        stages.append(Stage(max(switch, 1), other, words, images))
+        stages.append(Stage(max(switch, 1), other, words, images, planned.refiner.networks))
     return stages
 
 

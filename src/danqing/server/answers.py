@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from danqing.spec.model import ControlNetInfo, IpAdapterInfo, ModelInfo
+from danqing.spec.network import NetworkInfo
 from danqing.spec.record import Job, Record
 from danqing.spec.request import Request
 from danqing.spec.sight import Found
@@ -66,6 +67,7 @@ class ModelList(BaseModel):
     models: list[ModelInfo]
     controlnets: list[ControlNetInfo] = Field(description="what `controls.model` of a Request can name")
     image_adapters: list[IpAdapterInfo] = Field(description="what `image_adapter` of a Request can name")
+    networks: list[NetworkInfo] = Field(description="LoRA, hypernetworks and embeddings that a prompt can name")
 
 
 class Sampler(BaseModel):

@@ -37,11 +37,12 @@ _EXPLAIN: TypeAdapter[ExplainBody] = TypeAdapter(ExplainBody)
 
 @router.get("/models")
 def models(studio: StudioDep) -> ModelList:
-    """The models, ControlNets and image adapters in the catalogue, the built-in ones first."""
+    """The models, ControlNets, image adapters and networks in the catalogue, the built-in ones first."""
     return ModelList(
         models=list(studio.models()),
         controlnets=list(studio.controlnets()),
         image_adapters=list(studio.image_adapters()),
+        networks=studio.networks(),
     )
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from danqing.spec.base import Data
 
 Prediction = Literal["epsilon", "v_prediction", "sample", "flow_prediction"]
+ControlKind = Literal["controlnet", "union", "control_lora", "t2i_adapter"]
 
 
 class ModelDefaults(Data):
@@ -30,6 +31,8 @@ class ModelInfo(Data):
     base_path: str | None = Field(default=None, description="the folder of the model that this one is a change of")
     sha256: str = Field(description="content hash; of all weight files for a folder")
     builtin: bool = False
+    variant: str = Field(default="base", description="base, refiner, inpaint or edit (instruct-pix2pix)")
+    vae_path: str | None = Field(default=None, description="an autoencoder beside it that takes its own one's place")
     prediction: Prediction = "epsilon"
     latent_channels: int = 4
     latent_scale: int = Field(default=8, description="picture pixels per latent pixel")
@@ -59,17 +62,22 @@ class ModelInfo(Data):
 
 
 class ControlNetInfo(Data):
-    """A ControlNet in the catalogue."""
+    """A ControlNet or what does its work (union, Control-LoRA, T2I-Adapter) in the catalogue."""
 
     name: str = Field(description="what a person types")
-    path: str = Field(description="diffusers folder")
+    path: str = Field(description="file or diffusers folder")
     sha256: str = Field(description="content hash of its weights")
+    kind: ControlKind = "controlnet"
+    family: str | None = Field(default=None, description="sd1, sd2, sdxl, where its shapes tell")
+    control_type: str | None = Field(default=None, description="what it follows, told from its name")
+    control_types: tuple[str, ...] = Field(default=(), description="of a union ControlNet: what its maps can be")
     builtin: bool = False
     base: str | None = Field(default=None, description="the model it was trained for, where its maker says so")
     context_width: int | None = Field(default=None, description="None where it reads no text")
     block_widths: tuple[int, ...] = ()
     layers_per_block: tuple[int, ...] = ()
-    in_channels: int = 4
+    in_channels: int | None = Field(default=4, description="latent channels; None where it reads no latents")
+    pooled_width: int | None = Field(default=None, description="of the pooled text and the sizes, if it reads them")
     hint_scale: int = Field(default=8, description="picture pixels per latent pixel")
     global_pool: bool = Field(default=False, description="control without place (shuffle): acts on the prompt only")
     annotators: tuple[str, ...] = Field(default=(), description="annotators it was trained with, the best one first")

@@ -142,6 +142,7 @@ class ControlPlan(Data):
     image: Sha256 | None = Field(default=None, description="None follows the picture the pass starts from")
     mask: Sha256 | None = None
     annotator: str = Field(default="none", description="key in spec.registry.annotators")
+    control_type: str | None = Field(default=None, description="of a union ControlNet: what the map shows")
     params: dict[str, ParamValue] = Field(default_factory=dict[str, ParamValue])
     resolution_px: int | None = None
     pixel_perfect: bool = True

@@ -94,6 +94,19 @@ class Refiner(Data):
     switch_at: float = Field(default=0.8, gt=0, le=1, description="share of the steps after which it takes over")
 
 
+class SizeHints(Data):
+    """What SDXL is told of a picture's size and crop besides words (arXiv 2307.01952, section 2.2)."""
+
+    original: SizePx | None = Field(default=None, description="pretended size before any crop; the pass's if unset")
+    crop_top_px: int = Field(default=0, ge=0, le=MAX_SIDE_PX)
+    crop_left_px: int = Field(default=0, ge=0, le=MAX_SIDE_PX)
+    target: SizePx | None = Field(default=None, description="the pass's size if unset")
+    aesthetic_score: float = Field(default=6.0, ge=0, le=10, description="the refiner reads it in place of a target")
+    negative_original: SizePx | None = Field(default=None, description="for the negative prompt; as above if unset")
+    negative_target: SizePx | None = Field(default=None, description="for the negative prompt; as above if unset")
+    negative_aesthetic_score: float = Field(default=2.5, ge=0, le=10)
+
+
 class SoftInpainting(Data):
     """Blend original and new latents step by step instead of at a hard mask (A1111's soft inpainting)."""
 
@@ -135,6 +148,7 @@ class PaintRequest(Data):
     guidance: Guidance = Guidance()
     hires: Hires | None = None
     refiner: Refiner | None = None
+    size_hints: SizeHints = SizeHints()
     controls: tuple[ControlUnit, ...] = Field(
         default=(), max_length=MAX_CONTROLS, description="ControlNet units; their effects add up"
     )

@@ -8,19 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from danqing.spec.files import FileKind, ModelFile, ModelNotes
+from danqing.spec.network import NetworkInfo, ShelfKind
 from danqing.studio.settings import Settings
 
 if TYPE_CHECKING:
+    from danqing.models.catalog import Catalog
     from danqing.models.scan import Scanner
 
 SCAN_STORE = "model-files.sqlite"
 HASH_STORE = "model-hashes.json"
+_NETWORK_KINDS: tuple[ShelfKind, ...] = ("lora", "hypernetwork", "embedding")
 
 
 class ModelFiles(ABC):
     """Scanning for a Studio. What was seen is remembered in the data folder."""
 
     settings: Settings
+    catalog: Catalog
+
+    def networks(self) -> list[NetworkInfo]:
+        """Every LoRA, hypernetwork and embedding that a prompt can name."""
+        return [info for kind in _NETWORK_KINDS for info in self.catalog.networks.list(kind)]
 
     def scan_models(
         self,

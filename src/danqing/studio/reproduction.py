@@ -118,13 +118,15 @@ def _check_network(wanted: ModelRef, catalog: Catalog) -> None:
 
 
 def _check_model(wanted: ModelRef, catalog: Catalog) -> None:
+    # An autoencoder in a file of its own is no model that one could paint with.
+    find = catalog.find_vae if wanted.family == "vae" else catalog.find
     try:
-        there = catalog.find(wanted.sha256)
+        there = find(wanted.sha256)
     except NotFoundError:
         there = None
     if there is None:
         try:
-            there = catalog.find(wanted.name)
+            there = find(wanted.name)
         except NotFoundError:
             there = None
     if there is not None and there.sha256 == wanted.sha256:

@@ -53,7 +53,11 @@ def main(argv: list[str] | None = None) -> int:
     except DanqingError as error:
         print(str(error), file=sys.stderr)  # noqa: T201  the front shows the last lines of stderr
         return 2
-    send(protocol.ReadyMessage(versions=painter.versions(), memory_bytes=painter.memory_bytes()))
+    send(
+        protocol.ReadyMessage(
+            versions=painter.versions(), memory_bytes=painter.memory_bytes(), choices=painter.choices()
+        )
+    )
     if options.probe:
         return 0
     painter.run(commands)

@@ -103,8 +103,8 @@ class Painter:
         self.device = pick_device(options.device)
         self.precision = precisions.choose(self.device, options.precision)
         self.blobs = BlobStore(options.data_dir)
-        loader = Loader(Catalog(options.models_dir), self.device, fast_cpu=not options.compiled)
-        executor = TorchExecutor(loader, compiled=options.compiled)
+        self._loader = Loader(Catalog(options.models_dir), self.device, fast_cpu=not options.compiled)
+        executor = TorchExecutor(self._loader, compiled=options.compiled)
         self.engine = Engine(executor, EngineOptions(options.preview_every, options.decoded_every))
         self.jobs: dict[str, _Running] = {}
         self._saver = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
@@ -126,6 +126,10 @@ class Painter:
             device=_device_name(self.device),
             precision=self.precision.name,
         )
+
+    def choices(self) -> tuple[str, ...]:
+        """Which precision and how much memory it uses, and why."""
+        return precisions.explain(self.device, self.options.precision, self._loader.budget_bytes)
 
     def memory_bytes(self) -> int:
         """Memory of the device."""

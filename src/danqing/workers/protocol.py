@@ -104,6 +104,7 @@ class ReadyMessage(Data):
     type: Literal["ready"] = "ready"
     versions: Versions
     memory_bytes: int = 0
+    choices: tuple[str, ...] = Field(default=(), description="precision and memory, and why, in sentences")
 
 
 class PictureMessage(Data):

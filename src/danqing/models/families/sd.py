@@ -9,23 +9,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
-from transformers import CLIPTextModel
 
 from danqing.models.attention import PerturbedAttention
-from danqing.models.derived import load_unet
+from danqing.models.families.parts import Tower, load_parts
 from danqing.models.packing import packed_bytes
 from danqing.models.precision import Precision
 from danqing.models.prepare import prepare_denoiser
 from danqing.models.preview import LatentRgb
-from danqing.models.text import TextEncoder
+from danqing.models.text import TextEncoder, TextState
 from danqing.sampling.prediction import Prediction, denoised_from, network_input
-from danqing.sampling.tables import SigmaTable
+from danqing.sampling.tables import FlowTable, SigmaTable
 from danqing.spec.model import ModelInfo
 
 Control = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]
 """(network input, timesteps, context) → residuals for the skip connections and the middle."""
+
+
+@dataclass(frozen=True, eq=False)
+class Added:
+    """What SDXL reads besides its context, a row for each latent.
+
+    Attributes:
+        pooled: Of the texts [b, width].
+        numbers: Original height and width, top and left of the crop, target height and width, aesthetic score [b, 7].
+    """
+
+    pooled: Tensor
+    numbers: Tensor
 
 
 @dataclass
@@ -49,7 +61,7 @@ class StableDiffusion:
     text: TextEncoder
     unet: UNet2DConditionModel
     vae: AutoencoderKL
-    table: SigmaTable
+    table: SigmaTable | FlowTable
     preview: LatentRgb
 
     @property
@@ -59,12 +71,16 @@ class StableDiffusion:
         listed = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
         return listed + packed_bytes(self.unet)
 
+    def read_text(self, texts: Sequence[str], emphasis: str, clip_skip: int) -> list[TextState]:
+        """What the denoiser reads of each text."""
+        return self.text.read(texts, emphasis=emphasis, clip_skip=clip_skip)
+
     def encode_text(self, texts: Sequence[str], emphasis: str, clip_skip: int) -> list[Tensor]:
         """Contexts float32 [tokens, width], one for each text; tokens is a multiple of 77."""
-        return self.text.encode(texts, emphasis=emphasis, clip_skip=clip_skip)
+        return [state.states for state in self.read_text(texts, emphasis, clip_skip)]
 
     @torch.inference_mode()
-    def denoise(
+    def denoise(  # noqa: PLR0913
         self,
         x: Tensor,
         sigma: Tensor,
@@ -73,6 +89,7 @@ class StableDiffusion:
         *,
         perturbed: bool,
         control: Control | None = None,
+        added: Added | None = None,
     ) -> Tensor:
         """D(x, σ): the estimate of the clean latents.
 
@@ -84,6 +101,7 @@ class StableDiffusion:
             perturbed: Identity self-attention in the mid block (PAG).
             control: What is added inside the UNet: a function of its input [b, c, h, w], timesteps [b] and context
                 that gives a residual for each skip connection and, last, for the middle.
+            added: What SDXL reads besides.
 
         Returns:
             float32 [b, c, h, w].
@@ -91,6 +109,9 @@ class StableDiffusion:
         dtype = self.precision.denoiser
         prediction = Prediction(self.info.prediction)
         scaled = network_input(prediction, x, sigma)
+        if extra is not None and self.info.variant == "edit":
+            # InstructPix2Pix reads the picture's latents as the autoencoder gives them (arXiv 2211.09800).
+            extra = extra / self._scale + self._shift
         if extra is not None:
             scaled = torch.cat([scaled, extra.to(scaled)], dim=1)
         scaled = scaled.to(self.device, dtype)
@@ -98,13 +119,22 @@ class StableDiffusion:
             scaled = scaled.contiguous(memory_format=torch.channels_last)
         timesteps = torch.tensor([self.table.model_time(level) for level in sigma.tolist()], device=self.device)
         context = context.to(self.device, dtype)
-        added: dict[str, Any] = {}
+        options = self._conditions(added)
         if control is not None:
             *down, mid = control(scaled, timesteps, context)
-            added = {"down_block_additional_residuals": tuple(down), "mid_block_additional_residual": mid}
+            options |= {"down_block_additional_residuals": tuple(down), "mid_block_additional_residual": mid}
         with self._perturbed() if perturbed else _nothing():
-            output = self.unet(scaled, timesteps, encoder_hidden_states=context, return_dict=False, **added)[0]
+            output = self._network(scaled, timesteps, context, options)
         return denoised_from(prediction, x, output.to(x.device, torch.float32), sigma)
+
+    def _network(self, scaled: Tensor, timesteps: Tensor, context: Tensor, options: dict[str, Any]) -> Tensor:
+        """The denoiser's own answer [b, c, h, w]."""
+        return self.unet(scaled, timesteps, encoder_hidden_states=context, return_dict=False, **options)[0]
+
+    def _conditions(self, added: Added | None) -> dict[str, Any]:
+        """What else the UNet is given."""
+        del added
+        return {}
 
     @torch.inference_mode()
     def encode_image(self, image: Tensor) -> Tensor:
@@ -163,27 +193,23 @@ def load(
     *,
     fast_cpu: bool = True,
 ) -> StableDiffusion:
-    """Load a diffusers folder.
+    """Load a checkpoint.
 
     Args:
-        info: From the catalogue; `path` is the folder.
+        info: From the catalogue; `path` is a diffusers folder or a file.
         precision: Number formats.
         device: Where it shall compute.
-        vae_path: A diffusers VAE folder to use instead of the checkpoint's own.
+        vae_path: An autoencoder to use instead of the checkpoint's own: a diffusers folder or a file.
         fast_cpu: As for `prepare_denoiser`.
     """
-    folder = Path(info.weights_path)
-    options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
-    unet = load_unet(info, precision.denoiser)
-    vae = AutoencoderKL.from_pretrained(vae_path or folder / "vae", torch_dtype=precision.vae, **options)
-    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=precision.text, **options)
+    parts = load_parts(info, precision, device, vae_path, towers=[Tower("text_encoder", "tokenizer")])
     return StableDiffusion(
         info=info,
         precision=precision,
         device=device,
-        text=TextEncoder(folder / "tokenizer", encoder.to(device).eval().requires_grad_(False), device),
-        unet=prepare_denoiser(unet, precision, device, fast_cpu=fast_cpu),
-        vae=vae.to(device).eval().requires_grad_(False),
-        table=SigmaTable.from_alphas_cumprod(DDPMScheduler.from_pretrained(folder / "scheduler").alphas_cumprod),
+        text=parts.texts[0],
+        unet=prepare_denoiser(parts.unet, precision, device, fast_cpu=fast_cpu),
+        vae=parts.vae,
+        table=parts.table,
         preview=LatentRgb.of(info),
     )

@@ -28,5 +28,7 @@ FAMILIES: tuple[FamilyInfo, ...] = (
     FamilyInfo("danqing", "Danqing built-in", 8, 8, 128),
     FamilyInfo("sd1", "Stable Diffusion 1.x", 4, 8, 512),
     FamilyInfo("sd2", "Stable Diffusion 2.x", 4, 8, 768),
+    FamilyInfo("sdxl", "Stable Diffusion XL", 4, 8, 1024),
+    FamilyInfo("sd3", "Stable Diffusion 3", 16, 8, 1024),
 )
 BUILTIN_MODEL = "danqing-mini"

@@ -1,0 +1,129 @@
+"""Checkpoints and autoencoders in single files: where they lie, and what the catalogue says of them. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from danqing.models import controls, derived_files
+from danqing.models.hashes import HashCache
+from danqing.models.headers import read_header
+from danqing.models.ip_adapters import attention_widths
+from danqing.models.singlefile.describe import Checkpoint, describe
+from danqing.models.singlefile.facts import VAE_PREFIXES, facts_of
+from danqing.models.singlefile.shapes import below, tensors_of, vae_config
+from danqing.models.singlefile.sidecar import VAE_SUFFIXES
+from danqing.spec.errors import BadFileError
+from danqing.spec.model import ModelDefaults, ModelInfo
+from danqing.spec.registry.families import FAMILIES
+
+SUFFIXES = (".safetensors", ".sft", ".ckpt")
+VAE_FILE_SUFFIXES = (*SUFFIXES, ".pt", ".pth")
+_MARKS = ("model_index.json", derived_files.ABOUT)
+
+
+def checkpoint_files(root: Path) -> Iterator[Path]:
+    """The files below a folder that may be checkpoints: not the parts of diffusers folders, and no autoencoders."""
+    for path in _weights(root, SUFFIXES):
+        if not path.name.lower().endswith(VAE_SUFFIXES):
+            yield path
+
+
+def vae_files(roots: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """(root, file) of the autoencoders: all in VAE folders, and those beside checkpoints."""
+    for root in roots:
+        for path in _weights(root, VAE_FILE_SUFFIXES):
+            if root.name.lower() == "vae" or path.name.lower().endswith(VAE_SUFFIXES):
+                yield root, path
+
+
+def _weights(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    for path in sorted(root.rglob("*")) if root.is_dir() else ():
+        if path.suffix.lower() in suffixes and path.is_file() and not _in_a_model_folder(path, root):
+            yield path
+
+
+def _in_a_model_folder(path: Path, root: Path) -> bool:
+    parents = [parent for parent in path.parents if root in parent.parents]
+    return any((parent / mark).is_file() for parent in parents for mark in _MARKS)
+
+
+def identify_checkpoint(path: Path, root: Path, hashes: HashCache, vae_root: Path | None) -> ModelInfo:
+    """What a checkpoint in one file is.
+
+    Args:
+        path: The file.
+        root: The folder below which its name counts.
+        hashes: Remembers content hashes.
+        vae_root: Where autoencoders with the checkpoint's name may lie.
+
+    Raises:
+        BadFileError: It is damaged.
+        MissingWeightsError: It is not a whole checkpoint.
+        UnsupportedError: It is of a kind that this version does not run.
+    """
+    found = describe(path)
+    unet, vae = found.unet, found.vae or facts_of(found.config)["vae"]
+    beside = found.sidecars.vae or _vae_of_the_same_name(path, vae_root)
+    return ModelInfo(
+        name=path.relative_to(root).as_posix(),
+        family=found.family,
+        path=str(path),
+        sha256=hashes.file(path),
+        variant=found.variant,
+        vae_path=str(beside) if beside else None,
+        prediction=found.prediction,
+        latent_channels=int(unet["out_channels"]),
+        latent_scale=2 ** (len(vae["block_out_channels"]) - 1),
+        unet_in_channels=int(unet["in_channels"]),
+        context_width=int(unet["cross_attention_dim"]),
+        block_widths=tuple(unet["block_out_channels"]),
+        layers_per_block=controls.layers_of(unet),
+        attention_widths=attention_widths(unet),
+        defaults=_defaults(found),
+        description=str(found.sidecars.about.get("description") or found.metadata.get("modelspec.description", "")),
+        styles=tuple(str(style) for style in found.sidecars.about.get("styles", ())),
+    )
+
+
+def identify_vae(path: Path, root: Path, hashes: HashCache) -> ModelInfo:
+    """What an autoencoder in one file is; its family is not told from its shapes, so that it is left open.
+
+    Raises:
+        BadFileError: It is damaged, or no autoencoder.
+    """
+    tensors = tensors_of(read_header(path))
+    prefix = next((one for one in VAE_PREFIXES if f"{one}decoder.conv_in.weight" in tensors), "")
+    config = vae_config(below(tensors, prefix), facts_of("sd1")["vae"])
+    return ModelInfo(
+        name=path.relative_to(root).as_posix(),
+        family="vae",
+        path=str(path),
+        sha256=hashes.file(path),
+        variant="vae",
+        latent_channels=int(config["latent_channels"]),
+        latent_scale=2 ** (len(config["block_out_channels"]) - 1),
+    )
+
+
+def _vae_of_the_same_name(path: Path, vae_root: Path | None) -> Path | None:
+    """`models/VAE/NAME.safetensors` or `NAME.vae.pt`, as A1111 chooses it by itself."""
+    if vae_root is None:
+        return None
+    endings = (*VAE_SUFFIXES, *VAE_FILE_SUFFIXES)
+    return next((found for ending in endings if (found := vae_root / f"{path.stem}{ending}").is_file()), None)
+
+
+def _defaults(found: Checkpoint) -> ModelDefaults:
+    native_px = next(info.native_px for info in FAMILIES if info.key == found.family)
+    if found.family == "sd2" and found.prediction == "epsilon":
+        native_px = 512
+    said: Any = found.sidecars.about.get("defaults", {})
+    try:
+        return ModelDefaults.model_validate({"size_px": native_px, **said})
+    except (ValidationError, TypeError) as error:
+        where = found.path.with_suffix(".danqing.json").name
+        raise BadFileError(f"the defaults in {where} cannot be used: {error}", value=str(found.path)) from error
