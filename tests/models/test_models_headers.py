@@ -15,13 +15,14 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from model_files import TESTDATA, gguf_bytes, layouts
+from model_files import gguf_bytes, layouts
 from safetensors.torch import save_file
 
 from danqing.models.header_memo import HeaderMemo
 from danqing.models.headers import read_header
 from danqing.models.identity import identify
 from danqing.spec.errors import BadFileError, NotFoundError
+from testdata import TESTDATA
 
 PLENTY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from model_files import (
-    TESTDATA,
     controlnet_diffusers,
     controlnet_ldm,
     flux,
@@ -26,6 +25,7 @@ from model_files import (
 )
 
 from danqing.models.identity import RULES, identify
+from testdata import TESTDATA
 
 LDM = "model.diffusion_model."
 SD1_TEXT = layouts.clip_text(768, 12, "cond_stage_model.transformer.text_model.")
