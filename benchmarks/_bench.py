@@ -15,7 +15,8 @@ from PIL import Image
 from benchmarks._models import MINI, TINY, write_folder
 from benchmarks._report import Options
 from danqing.engine.torch_executor import TorchExecutor
-from danqing.models.catalog import CHECKPOINT_DIR, Catalog
+from danqing.models.catalog import Catalog
+from danqing.models.diffusers_folders import CHECKPOINT_DIR
 from danqing.models.loader import Loader, pick_device
 from danqing.planning import plan
 from danqing.spec.errors import NotFoundError

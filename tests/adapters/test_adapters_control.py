@@ -10,6 +10,7 @@ from torch import Tensor
 
 from danqing.adapters.control import ControlRows, ControlSum, control_of, fade_scales
 from danqing.engine.calls import ControlInput, Denoise
+from danqing.models.controlnet import NetInput
 from danqing.spec.model import ModelRef
 from easel import Easel
 
@@ -59,7 +60,7 @@ def test_the_sum_is_the_one_diffusers_makes(control_easel: Easel):
             torch.tensor([0.7, 0.7]),
             torch.tensor([False, False]),
         )
-        *ours_down, ours_mid = ControlSum([rows])(sample, timesteps, context)
+        *ours_down, ours_mid = ControlSum([rows])(NetInput(sample, timesteps, context))
         ours = model.unet(
             sample,
             timesteps,
@@ -112,8 +113,8 @@ def test_my_prompt_matters_more_fades_the_early_residuals(control_easel: Easel):
     loaded = easel.loader.controlnet(ref(easel, "live"), "float32")
     sample, timesteps, context = noise(1, 2, 4, SIDE, SIDE), torch.tensor([500.0, 20.0]), noise(2, 2, WORDS, 32)
     rows = ControlRows(loaded, hint(5, rows=2), torch.tensor([1.0, 0.5]), torch.tensor([True, False]))
-    faded = ControlSum([rows])(sample, timesteps, context)
-    whole = loaded.residuals(sample, timesteps, context, hint(5, rows=2))
+    faded = ControlSum([rows])(NetInput(sample, timesteps, context))
+    whole = loaded.residuals(NetInput(sample, timesteps, context), hint(5, rows=2))
     for got, plain, scale in zip(faded, whole, fade_scales(5), strict=True):
         assert torch.allclose(got[0], plain[0] * scale, atol=1e-6)
         assert torch.allclose(got[1], plain[1] * 0.5, atol=1e-6)
@@ -127,8 +128,8 @@ def test_a_mask_keeps_the_residuals_inside(control_easel: Easel):
     left[..., : SIDE * 4] = 1.0
     rows = ControlRows(loaded, hint(5), torch.tensor([1.0]), torch.tensor([False]), left)
     for masked, whole in zip(
-        ControlSum([rows])(sample, timesteps, context),
-        loaded.residuals(sample, timesteps, context, hint(5)),
+        ControlSum([rows])(NetInput(sample, timesteps, context)),
+        loaded.residuals(NetInput(sample, timesteps, context), hint(5)),
         strict=True,
     ):
         half = masked.shape[-1] // 2

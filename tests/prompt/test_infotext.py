@@ -133,6 +133,7 @@ guidance = st.fixed_dictionaries(
     {},
     optional={
         "scale": numbers(0, 100),
+        "distilled": numbers(0, 100),
         "rescale": numbers(0, 1),
         "threshold": st.fixed_dictionaries({"mimic_scale": numbers(0, 100), "percentile": numbers(0.0001, 1)}),
         "pag_scale": numbers(0, 100),

@@ -37,7 +37,7 @@ BAD: list[tuple[str, Any, str]] = [
     ({"emphasis": "Loud"}, "emphasis", "Original"),
     ({"noise": "dice"}, "noise", "cpu"),
     ({"syntax": "poem"}, "syntax", "a1111"),
-    ({"precision": "float8"}, "precision", "auto"),
+    ({"precision": "float6"}, "precision", "auto"),
     ({"styles": ["a"] * 33}, "styles", "32"),
     ({"model": "m" * 300}, "model", "256"),
     ({"colour": "red"}, "colour", "no such field"),

@@ -51,6 +51,7 @@ LINE = ControlNetInfo(
     annotators=("canny", "lineart_xdog", "softedge_dog", "scribble_canny", "mlsd_lsd"),
 )
 DETAIL = LINE.model_copy(update={"name": "danqing-mini-detail", "sha256": "2" * 64, "annotators": ("tile_resample",)})
+POSE = LINE.model_copy(update={"name": "danqing-mini-pose", "sha256": "8" * 64, "annotators": ("openpose",)})
 FOREIGN = LINE.model_copy(update={"name": "sd15-canny", "sha256": "3" * 64, "hint_scale": 16, "base": None})
 ADAPTER = IpAdapterInfo(
     name="danqing-mini",
@@ -139,7 +140,7 @@ class FakeStudio:
             self.number += 1
             job_id = f"job{self.number:06d}"
             self.all_jobs[job_id] = Job(
-                id=job_id, state="queued", request=request, plans=plans, created_at=datetime.now(UTC)
+                id=job_id, state="queued", request=request, plans=plans, user=user, created_at=datetime.now(UTC)
             )
             self.log[job_id] = [StateEvent(job_id=job_id, state="queued", position=0)]
         threading.Thread(target=self._paint, args=(job_id,), daemon=True).start()
@@ -244,6 +245,17 @@ class FakeStudio:
             raise ConflictError("the job is finished", value=job.state)
         self.cancelled.add(job_id)
         return job
+
+    def watch(self, job_id, *, after=0, timeout_s=None):
+        place = after
+        while True:
+            while place < len(self.log[job_id]):
+                event = self.log[job_id][place]
+                place += 1
+                yield place, event
+                if isinstance(event, StateEvent) and event.state in ("done", "failed", "cancelled"):
+                    return
+            time.sleep(0.02)
 
     async def awatch(self, job_id, *, after=0, timeout_s=None):
         place = after

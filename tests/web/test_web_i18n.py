@@ -6,11 +6,14 @@ import re
 
 import pytest
 
+from danqing.annotators.pose_drawing import POINTS
 from danqing.spec.errors import DanqingError
 from danqing.spec.errors import InvalidRequestError as Invalid
+from danqing.spec.registry.annotators import find_annotator
 from danqing.spec.registry.samplers import SAMPLERS
 from danqing.spec.registry.schedules import SCHEDULES
 from danqing.web.assets import CANVAS
+from danqing.web.controls import DRAWN, KINDS
 from danqing.web.errors import explain
 from danqing.web.fields import CONTROLS
 from danqing.web.form import KEPT_PATHS, NAMES
@@ -58,6 +61,25 @@ def test_every_kept_field_has_a_name():
     for path in KEPT_PATHS - {"parent"}:
         for language in LANGUAGES:
             assert say(language, f"k.{path}")
+
+
+def test_every_kind_of_map_has_words_and_so_have_its_settings():
+    for key in (key for keys in KINDS.values() for key in keys):
+        settings = [] if key in DRAWN else find_annotator(key).parameters
+        wanted = [f"c.kind.{key}", f"c.kind.{key}.tip"]
+        wanted += [f"c.param.{key}.{item.key}{end}" for item in settings for end in ("", ".tip")]
+        wanted += [f"c.param.{key}.{item.key}.{word}" for item in settings for word in item.choices]
+        for language in LANGUAGES:
+            assert all(say(language, one) for one in wanted)
+        for item in settings:
+            assert say("en", f"c.param.{key}.{item.key}") == item.name
+            assert say("en", f"c.param.{key}.{item.key}.tip") == item.hint
+
+
+def test_every_joint_has_a_name():
+    for language in LANGUAGES:
+        names = [say(language, f"c.pose.point.{name}") for name in POINTS]
+        assert len(set(names)) == 18
 
 
 def test_every_error_kind_has_words():

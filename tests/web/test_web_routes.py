@@ -11,7 +11,7 @@ import time
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from page_studio import DETAIL, FOREIGN, LINE, SEEN, UPSCALER, FakeStudio, picture
+from page_studio import DETAIL, FOREIGN, LINE, POSE, SEEN, UPSCALER, FakeStudio, picture
 
 from danqing.spec.errors import MissingWeightsError
 from danqing.spec.request import Txt2ImgRequest
@@ -121,12 +121,37 @@ def test_cards_are_offered_what_fits_the_model(client, studio):
     assert offers["models"] == [LINE.name, DETAIL.name]
     suited = {kind["key"]: kind["model"] for kind in offers["kinds"]}
     assert (suited["canny"], suited["tile_resample"], suited["normal_relief"]) == (LINE.name, DETAIL.name, None)
-    assert [kind["group"] for kind in offers["kinds"]] == ["line"] * 5 + ["block"] * 3 + ["detail", "own"]
+    groups = ["line"] * 6 + ["block"] * 3 + ["pose", "detail", "own"]
+    assert [kind["group"] for kind in offers["kinds"]] == groups
     assert offers["likes"] is True
     studio.nets = [FOREIGN, LINE.model_copy(update={"annotators": (), "name": "some-canny", "base": None})]
     offers = client.get("/web/controls").json()
     assert offers["models"] == ["some-canny"]
     assert next(kind["model"] for kind in offers["kinds"] if kind["key"] == "canny") == "some-canny"
+
+
+def test_what_is_drawn_by_hand_has_a_control_model_and_no_annotator(client, studio):
+    studio.nets = [LINE, POSE]
+    kinds = {kind["key"]: kind for kind in client.get("/web/controls").json()["kinds"]}
+    drawn = {key: kind["draw"] for key, kind in kinds.items() if kind["drawn"]}
+    assert drawn == {"draw_pose": "pose", "draw_sketch": "sketch"}
+    assert (kinds["draw_pose"]["model"], kinds["draw_sketch"]["model"]) == (POSE.name, LINE.name)
+    assert {kinds[key]["annotator"] for key in drawn} == {"none"}
+    assert (kinds["scribble_canny"]["draw"], kinds["scribble_canny"]["drawn"]) == ("sketch", False)
+    assert kinds["canny"]["draw"] is None
+
+
+def test_settings_of_annotators_reach_their_defaults_by_steps(client):
+    kinds = client.get("/web/controls").json()["kinds"]
+    settings = [(kind["key"], setting) for kind in kinds for setting in kind["params"]]
+    assert len(settings) >= 20
+    for key, setting in settings:
+        if setting["choices"]:
+            assert setting["default"] in setting["choices"]
+            continue
+        steps = (setting["default"] - setting["low"]) / setting["step"]
+        assert abs(steps - round(steps)) < 1e-6, (key, setting["key"])
+        assert setting["low"] <= setting["default"] <= setting["high"]
 
 
 def test_maps_descriptions_and_enlarging(client, studio, record):

@@ -1,4 +1,4 @@
-"""ControlNets beside a UNet: residuals of several, weighted by row, summed.
+"""ControlNets and T2I-Adapters beside a UNet: residuals of several, weighted by row, summed.
 
 Nothing is changed in the UNet: the residuals are arguments of its call, so taking a ControlNet out is not calling it.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from danqing.models.controlnet import LoadedControlNet, Residuals
+from danqing.adapters.t2i import AdapterRows, added_features
+from danqing.models.controlnet import LoadedControlNet, NetInput, Residuals
 
 FADE = 0.825
 FADE_STEPS = 12
@@ -29,6 +31,7 @@ class ControlRows:
         weights: Strength in each row [b], not all 0; a row of weight 0 is not computed.
         fading: Whether the row's residuals fade towards the first ones (*my prompt matters more*) [b].
         masks: Where each row is controlled, in [0, 1], [b, 1, H, W]; None for everywhere.
+        union_id: What the maps show, for a union ControlNet; the same in each row.
     """
 
     net: LoadedControlNet
@@ -36,6 +39,7 @@ class ControlRows:
     weights: Tensor
     fading: Tensor
     masks: Tensor | None = None
+    union_id: int | None = None
 
 
 def fade_scales(count: int) -> list[float]:
@@ -51,14 +55,39 @@ def fade_scales(count: int) -> list[float]:
     return [FADE ** (FADE_STEPS * (1.0 - index / last)) for index in range(count)]
 
 
-def control_of(parts: Sequence[ControlRows]) -> ControlSum | None:
+def control_of(parts: Sequence[ControlRows], adapters: Sequence[AdapterRows] = ()) -> Control | None:
     """What acts on at least one row, ready to be called; None where nothing does."""
     active = [part for part in parts if bool(part.weights.any())]
-    return ControlSum(active) if active else None
+    features = added_features(adapters)
+    return Control(ControlSum(active) if active else None, features) if active or features else None
+
+
+class Control:
+    """All that guides a UNet from beside it, in the form a denoiser calls.
+
+    Args:
+        total: Of the ControlNets.
+        features: Of the T2I-Adapters, a map [b, c, h, w] for each level.
+    """
+
+    def __init__(self, total: ControlSum | None, features: Sequence[Tensor]) -> None:
+        self._total = total
+        self._features = features
+
+    def __call__(self, given: NetInput) -> dict[str, Any]:
+        """The arguments of diffusers' UNet that carry the residuals."""
+        options: dict[str, Any] = {}
+        if self._total is not None:
+            *down, mid = self._total(given)
+            options |= {"down_block_additional_residuals": tuple(down), "mid_block_additional_residual": mid}
+        if self._features:
+            # The UNet takes them out of the list one by one.
+            options["down_intrablock_additional_residuals"] = [one.to(given.sample) for one in self._features]
+        return options
 
 
 class ControlSum:
-    """The sum of several ControlNets, in the form a denoiser calls.
+    """The sum of several ControlNets.
 
     Args:
         parts: One or more, each for the same rows.
@@ -67,24 +96,18 @@ class ControlSum:
     def __init__(self, parts: Sequence[ControlRows]) -> None:
         self._parts = parts
 
-    def __call__(self, sample: Tensor, timesteps: Tensor, context: Tensor) -> Residuals:
-        """Residuals for the UNet's skip connections and, last, its middle.
-
-        Args:
-            sample: The UNet's scaled input [b, c, h, w].
-            timesteps: [b].
-            context: Text states [b, tokens, width].
-        """
-        total = _weighted(self._parts[0], sample, timesteps, context)
+    def __call__(self, given: NetInput) -> Residuals:
+        """Residuals for the UNet's skip connections and, last, its middle."""
+        total = _weighted(self._parts[0], given)
         for part in self._parts[1:]:
-            total = tuple(a + b for a, b in zip(total, _weighted(part, sample, timesteps, context), strict=True))
+            total = tuple(a + b for a, b in zip(total, _weighted(part, given), strict=True))
         return total
 
 
-def _weighted(part: ControlRows, sample: Tensor, timesteps: Tensor, context: Tensor) -> Residuals:
+def _weighted(part: ControlRows, given: NetInput) -> Residuals:
     chosen = torch.nonzero(part.weights).flatten()
-    there = chosen.to(sample.device)
-    found = part.net.residuals(sample[there], timesteps[there], context[there], part.hints[chosen])
+    there = chosen.to(given.sample.device)
+    found = part.net.residuals(given.rows(there), part.hints[chosen], part.union_id)
     weights, fading = part.weights[chosen], part.fading[chosen]
     masks = None if part.masks is None else part.masks[chosen]
     answer: list[Tensor] = []
@@ -93,8 +116,8 @@ def _weighted(part: ControlRows, sample: Tensor, timesteps: Tensor, context: Ten
         scaled = residual * scale.to(residual)
         if masks is not None:
             scaled = scaled * interpolate(masks, size=residual.shape[-2:], mode="area").to(residual)
-        if len(chosen) < len(sample):
-            whole = scaled.new_zeros((len(sample), *scaled.shape[1:]))
+        if len(chosen) < len(given.sample):
+            whole = scaled.new_zeros((len(given.sample), *scaled.shape[1:]))
             scaled = whole.index_copy(0, there, scaled)
         answer.append(scaled)
     return tuple(answer)

@@ -12,6 +12,7 @@ KEYS = {
     "mode": "mode",
     "resize": "resize_mode",
     "mask": "mask",
+    "type": "control_type",
     "resolution": "resolution_px",
     "passes": "passes",
 }

@@ -36,7 +36,7 @@ ModelsOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda:0, mps …")]
 PrecisionOption = Annotated[
-    str | None, typer.Option("--precision", metavar="NAME", help="auto, float32, bfloat16, float16")
+    str | None, typer.Option("--precision", metavar="NAME", help="auto, float32, bfloat16, float16, float8, int8, nf4")
 ]
 
 

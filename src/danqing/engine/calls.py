@@ -20,7 +20,7 @@ class ModelKey:
     Attributes:
         model: The checkpoint.
         vae: A separate VAE, or None for the checkpoint's own.
-        precision: `auto`, `float32`, `bfloat16` or `float16`.
+        precision: `auto`, `float32`, `bfloat16`, `float16`, `float8`, `int8` or `nf4`.
     """
 
     model: ModelRef
@@ -150,6 +150,7 @@ class Denoise:
         pooled: Of the texts, [width] for each row; empty where the model reads none.
         sizes: For each row, where the model reads pooled texts.
         networks: LoRA and hypernetworks in the denoiser, with their strength now; Calls with other sets share a batch.
+        distilled: The guidance that the network itself is told, where it was distilled so (FLUX dev).
     """
 
     model: ModelKey
@@ -163,6 +164,7 @@ class Denoise:
     pooled: tuple[torch.Tensor, ...] = ()
     sizes: tuple[SizeNumbers, ...] = ()
     networks: tuple[NetworkUse, ...] = ()
+    distilled: float = 0.0
 
     @property
     def control_set(self) -> tuple[str, ...]:

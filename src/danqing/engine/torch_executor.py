@@ -13,9 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from danqing.adapters.control import ControlRows, ControlSum, control_of
+from danqing.adapters.control import Control, ControlRows, control_of
 from danqing.adapters.ip_adapter import IpAdapter, RowImages, image_rows
 from danqing.adapters.networks import LoadedNetworks
+from danqing.adapters.t2i import AdapterRows
 from danqing.engine.calls import (
     ControlInput,
     Decode,
@@ -36,6 +37,7 @@ from danqing.models.controlnet import LoadedControlNet
 from danqing.models.families.sd import Added, StableDiffusion
 from danqing.models.loader import Loader
 from danqing.models.preview import to_uint8
+from danqing.models.t2i_adapter import LoadedT2IAdapter
 from danqing.models.text import TextState
 from danqing.spec.errors import OutOfMemoryError
 from danqing.spec.model import ModelRef
@@ -129,7 +131,7 @@ class TorchExecutor:
             model = self._model(call.model)
         except (torch.OutOfMemoryError, MemoryError):
             return self.loader.drop_others()
-        nets = [self.loader.controlnet(net, call.model.precision) for net in _nets(call)]
+        nets = [self.loader.controlnet(net, call.model.precision, model) for net in _nets(call)]
         images = [self.loader.image_adapter(one, call.model.precision) for one in _image_adapters([call])]
         if self.loader.drop_others(model, *nets, *images) or (not _networks(call) and self.networks.drop()):
             return True
@@ -182,7 +184,7 @@ class TorchExecutor:
                 perturbed = row >= len(call.contexts) - call.perturbed
                 buckets[context.shape[0], perturbed, adapter].append((index, row))
         answers = [torch.empty((len(call.contexts), *call.x.shape[1:])) for call in calls]
-        nets = [self.loader.controlnet(net, calls[0].model.precision) for net in _nets(calls[0])]
+        nets = [self.loader.controlnet(net, calls[0].model.precision, model) for net in _nets(calls[0])]
         for (_, perturbed, adapter), rows in buckets.items():
             with_extra = calls[0].extra is not None
             networks = self.networks.in_denoiser(model.unet, [calls[index].networks for index, _ in rows])
@@ -284,24 +286,24 @@ def _row_images(images: ImageInput | None, row: int) -> RowImages | None:
 
 
 def _control(
-    nets: Sequence[LoadedControlNet], calls: Sequence[Denoise], rows: Sequence[tuple[int, int]]
-) -> ControlSum | None:
-    """What the ControlNets do in a batch of (Call, row of the Call); all Calls have the same control set."""
+    nets: Sequence[LoadedControlNet | LoadedT2IAdapter], calls: Sequence[Denoise], rows: Sequence[tuple[int, int]]
+) -> Control | None:
+    """What ControlNets and T2I-Adapters do in a batch of (Call, row of it); all Calls have the same control set."""
     units = [call.sorted_controls for call in calls]
     parts: list[ControlRows] = []
+    adapters: list[AdapterRows] = []
     for place, net in enumerate(nets):
         at = [(units[index][place], row) for index, row in rows]
+        weights = torch.tensor([unit.weight * unit.rows[row] for unit, row in at])
+        fading = torch.tensor([unit.fading for unit, _ in at])
         masked = any(unit.mask is not None for unit, _ in at)
-        parts.append(
-            ControlRows(
-                net=net,
-                hints=torch.cat([unit.hint for unit, _ in at]),
-                weights=torch.tensor([unit.weight * unit.rows[row] for unit, row in at]),
-                fading=torch.tensor([unit.fading for unit, _ in at]),
-                masks=torch.cat([_mask_of(unit) for unit, _ in at]) if masked else None,
-            )
-        )
-    return control_of(parts)
+        masks = torch.cat([_mask_of(unit) for unit, _ in at]) if masked else None
+        if isinstance(net, LoadedT2IAdapter):
+            adapters.append(AdapterRows([net.features(unit.hint) for unit, _ in at], weights, fading, masks))
+        else:
+            hints = torch.cat([unit.hint for unit, _ in at])
+            parts.append(ControlRows(net, hints, weights, fading, masks, at[0][0].union_id))
+    return control_of(parts, adapters)
 
 
 def _added(calls: Sequence[Denoise], rows: Sequence[tuple[int, int]]) -> Added | None:
@@ -309,7 +311,8 @@ def _added(calls: Sequence[Denoise], rows: Sequence[tuple[int, int]]) -> Added |
     if not calls[0].pooled:
         return None
     numbers = torch.tensor([astuple(calls[index].sizes[row]) for index, row in rows], dtype=torch.float32)
-    return Added(torch.stack([calls[index].pooled[row] for index, row in rows]), numbers)
+    told = torch.tensor([calls[index].distilled for index, _ in rows])
+    return Added(torch.stack([calls[index].pooled[row] for index, row in rows]), numbers, told)
 
 
 def _mask_of(unit: ControlInput) -> Tensor:

@@ -3,45 +3,24 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
-
-from pydantic import ValidationError
+from typing import Any
 
 from danqing.models import checkpoint_files, controls, derived_files
+from danqing.models.diffusers_folders import BUILTIN_DIR, CHECKPOINT_DIRS, DENOISER_DIRS, identify, root_of
 from danqing.models.hashes import HashCache
-from danqing.models.ip_adapters import IpAdapterShelf, attention_widths
+from danqing.models.ip_adapters import IpAdapterShelf
 from danqing.models.networks import NetworkShelf
 from danqing.models.singlefile.sidecar import sidecar_paths
 from danqing.models.upscalers import UpscalerShelf
 from danqing.spec.errors import BadFileError, DanqingError, MissingWeightsError, NotFoundError, UnsupportedError
-from danqing.spec.model import ControlNetInfo, IpAdapterInfo, ModelDefaults, ModelInfo, Prediction
+from danqing.spec.model import ControlNetInfo, IpAdapterInfo, ModelInfo
 from danqing.spec.network import NetworkInfo, NetworkKind
-from danqing.spec.registry.families import BUILTIN_MODEL, FAMILIES
+from danqing.spec.registry.families import BUILTIN_MODEL
 from danqing.spec.upscale import UpscalerFile
 
-BUILTIN_DIR = Path(__file__).parent / "builtin"
-BUILTIN_FAMILY = "danqing"
-# Found by looking at sheets of the built-in model: higher guidance burns its flat colours.
-BUILTIN_DEFAULTS = ModelDefaults(sampler="DPM++ 2M", schedule="karras", steps=20, guidance_scale=4.0, size_px=128)
-CHECKPOINT_DIR = "Stable-diffusion"
-_CONTEXT_WIDTH = ("cross_attention_dim", "joint_attention_dim")
-_FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
-    "sd3": {"sampler": "Euler", "schedule": "simple", "steps": 28, "guidance_scale": 4.5}
-}
-CHECKPOINT_DIRS = (CHECKPOINT_DIR, "checkpoints")
-"""Where checkpoints lie with A1111 and Forge, and with ComfyUI."""
 VAE_DIRS = ("VAE", "vae")
-_FAMILY_BY_CONTEXT_WIDTH = {768: "sd1", 1024: "sd2"}
-_PREDICTIONS: dict[str, Prediction] = {
-    "epsilon": "epsilon",
-    "v_prediction": "v_prediction",
-    "sample": "sample",
-    "flow_prediction": "flow_prediction",
-}
-
 
 Identify = Callable[[Path, Path, HashCache, Path | None], ModelInfo]
 
@@ -58,6 +37,7 @@ class Catalog:
         self._hashes = HashCache(models_dir / ".danqing-hashes.json" if models_dir else None)
         self.networks = NetworkShelf(models_dir, self._hashes)
         self._seen: dict[tuple[Any, ...], ModelInfo | DanqingError] = {}
+        self._seen_controls: dict[tuple[Any, ...], ControlNetInfo | DanqingError] = {}
 
     def list(self) -> list[ModelInfo]:
         """Every usable model, the built-in ones first. Damaged folders are left out (`problems` names them)."""
@@ -196,7 +176,8 @@ class Catalog:
         return IpAdapterShelf(self._models_dir, BUILTIN_DIR, self._hashes)
 
     def _controls(self) -> controls.ControlShelf:
-        return controls.ControlShelf(controls.roots(self._models_dir, BUILTIN_DIR), self._hashes, BUILTIN_DIR)
+        roots = controls.roots(self._models_dir, BUILTIN_DIR)
+        return controls.ControlShelf(roots, self._hashes, BUILTIN_DIR, self._seen_controls)
 
     def _folders(self) -> Iterator[Path]:
         for root in (BUILTIN_DIR, *self._checkpoint_roots()):
@@ -206,6 +187,9 @@ class Catalog:
 
     def _checkpoint_roots(self) -> list[Path]:
         return [self._models_dir / name for name in CHECKPOINT_DIRS] if self._models_dir else []
+
+    def _denoiser_roots(self) -> list[Path]:
+        return [self._models_dir / name for name in DENOISER_DIRS] if self._models_dir else []
 
     def _vae_root(self) -> Path | None:
         """The folder of autoencoders; a file system that knows no capitals has only one of them."""
@@ -217,7 +201,7 @@ class Catalog:
         return [*([own] if own else []), *self._checkpoint_roots()]
 
     def _scan_files(self) -> Iterator[tuple[Path, ModelInfo | DanqingError]]:
-        for root in self._checkpoint_roots():
+        for root in (*self._checkpoint_roots(), *self._denoiser_roots()):
             for path in checkpoint_files.checkpoint_files(root):
                 yield path, self._remembered(path, root, _identify_file)
 
@@ -258,7 +242,7 @@ class Catalog:
         roots = [*self._checkpoint_roots(), BUILTIN_DIR]
         base = identify(derived_files.find_base(derivation, roots), self._hashes)
         builtin = BUILTIN_DIR in folder.parents
-        name = folder.name if builtin else folder.relative_to(_root_of(folder)).as_posix()
+        name = folder.name if builtin else folder.relative_to(root_of(folder)).as_posix()
         return derived_files.derive(base, derivation, name, self._hashes, builtin=builtin)
 
 
@@ -285,113 +269,3 @@ def _matches(info: ModelInfo, wanted: str) -> bool:
     plain = {info.name.lower(), last.name.lower(), last.stem.lower()}
     names = plain | {f"{name} [{info.short_hash}]" for name in plain}
     return lower in names or (len(lower) >= 8 and info.sha256.startswith(lower))
-
-
-def identify(folder: Path, hashes: HashCache | None = None) -> ModelInfo:
-    """What a diffusers folder holds, from its configs.
-
-    Raises:
-        BadFileError: A config is missing or damaged.
-        UnsupportedError: A pipeline this version does not know.
-    """
-    cache = hashes or HashCache(None)
-    unet = _denoiser_config(folder)
-    vae = _config(folder / "vae" / "config.json")
-    scheduler = _config(folder / "scheduler" / "scheduler_config.json")
-    about = _config(folder / "danqing.json") if (folder / "danqing.json").exists() else {}
-    builtin = BUILTIN_DIR in folder.parents
-    family = BUILTIN_FAMILY if builtin else str(about.get("family") or _family(unet, folder))
-    flow = str(scheduler.get("_class_name", "")).startswith("FlowMatch")
-    stated = "flow_prediction" if flow else str(scheduler.get("prediction_type", "epsilon"))
-    prediction = _PREDICTIONS.get(stated)
-    if prediction is None:
-        raise UnsupportedError("this prediction type is not known", value=scheduler.get("prediction_type"))
-    channels = int(vae.get("latent_channels", 4))
-    is_unet = "joint_attention_dim" not in unet
-    return ModelInfo(
-        name=folder.name if builtin else folder.relative_to(_root_of(folder)).as_posix(),
-        family=family,
-        path=str(folder),
-        sha256=cache.folder(folder),
-        builtin=builtin,
-        variant=_variant(folder, unet, channels),
-        prediction=prediction,
-        latent_channels=channels,
-        latent_scale=2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1),
-        unet_in_channels=int(unet.get("in_channels", channels)),
-        context_width=width if isinstance(width := unet.get(_CONTEXT_WIDTH[family == "sd3"]), int) else 0,
-        block_widths=tuple(int(one) for one in unet.get("block_out_channels", ())),
-        layers_per_block=controls.layers_of(unet) if is_unet else (),
-        attention_widths=attention_widths(unet) if is_unet else (),
-        defaults=BUILTIN_DEFAULTS if builtin else _defaults(about, family, folder),
-        description=str(about.get("description", "")),
-        styles=tuple(str(style) for style in about.get("styles", [])),
-    )
-
-
-def _defaults(about: dict[str, Any], family: str, folder: Path) -> ModelDefaults:
-    """What the model likes: what `danqing.json` says, or its family's native size."""
-    native_px = next((info.native_px for info in FAMILIES if info.key == family), None)
-    if native_px is None:
-        known = ", ".join(info.key for info in FAMILIES)
-        raise UnsupportedError(f"{folder.name} is of a family that is not known", value=family, allowed=known)
-    try:
-        return ModelDefaults.model_validate(
-            {
-                "size_px": about.get("native_size_px", native_px),
-                **_FAMILY_DEFAULTS.get(family, {}),
-                **about.get("defaults", {}),
-            }
-        )
-    except (ValidationError, TypeError) as error:
-        raise BadFileError(f"the defaults in danqing.json cannot be used: {error}", value=str(folder)) from error
-
-
-def _root_of(folder: Path) -> Path:
-    for parent in folder.parents:
-        if parent.name in CHECKPOINT_DIRS:
-            return parent
-    return folder.parent
-
-
-def _family(unet: dict[str, Any], folder: Path) -> str:
-    if unet.get("addition_embed_type") == "text_time":
-        return "sdxl"
-    if unet.get("_class_name") == "SD3Transformer2DModel":
-        return "sd3"
-    width = unet.get("cross_attention_dim")
-    family = _FAMILY_BY_CONTEXT_WIDTH.get(width) if isinstance(width, int) else None
-    if family is None:
-        raise UnsupportedError(
-            f"the denoiser in {folder.name} is of no family this version can run",
-            value=f"cross_attention_dim={width}",
-            allowed="768 (SD 1.x), 1024 (SD 2.x), SDXL or SD 3",
-            next_step="use a Stable Diffusion 1.x, 2.x, XL or 3 folder",
-        )
-    return family
-
-
-def _denoiser_config(folder: Path) -> dict[str, Any]:
-    transformer = folder / "transformer" / "config.json"
-    return _config(transformer if transformer.is_file() else folder / "unet" / "config.json")
-
-
-def _variant(folder: Path, unet: dict[str, Any], channels: int) -> str:
-    # The SDXL refiner has only the second one of the base's text encoders.
-    if (folder / "text_encoder_2").is_dir() and not (folder / "text_encoder").is_dir():
-        return "refiner"
-    return {2 * channels + 1: "inpaint", 2 * channels: "edit"}.get(int(unet.get("in_channels", channels)), "base")
-
-
-def _config(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BadFileError(
-            "a model folder is incomplete", value=str(path), next_step="copy the folder again"
-        ) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BadFileError(f"a model config cannot be read: {error}", value=str(path)) from error
-    if not isinstance(data, dict):
-        raise BadFileError("a model config is not a JSON object", value=str(path))
-    return cast("dict[str, Any]", data)

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from danqing.models import controls, derived_files
+from danqing.models.diffusers_folders import PATCH, family_defaults
 from danqing.models.hashes import HashCache
 from danqing.models.headers import read_header
 from danqing.models.ip_adapters import attention_widths
 from danqing.models.singlefile.describe import Checkpoint, describe
 from danqing.models.singlefile.facts import VAE_PREFIXES, facts_of
 from danqing.models.singlefile.shapes import below, tensors_of, vae_config
-from danqing.models.singlefile.sidecar import VAE_SUFFIXES
+from danqing.models.singlefile.sidecar import VAE_SUFFIXES, Sidecars
+from danqing.models.singlefile.transformers import TransformerFile, describe_transformer
 from danqing.spec.errors import BadFileError
 from danqing.spec.model import ModelDefaults, ModelInfo
 from danqing.spec.registry.families import FAMILIES
 
-SUFFIXES = (".safetensors", ".sft", ".ckpt")
-VAE_FILE_SUFFIXES = (*SUFFIXES, ".pt", ".pth")
+SUFFIXES = (".safetensors", ".sft", ".ckpt", ".gguf")
+VAE_FILE_SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth")
 _MARKS = ("model_index.json", derived_files.ABOUT)
 
 
@@ -65,7 +67,11 @@ def identify_checkpoint(path: Path, root: Path, hashes: HashCache, vae_root: Pat
         MissingWeightsError: It is not a whole checkpoint.
         UnsupportedError: It is of a kind that this version does not run.
     """
-    found = describe(path)
+    header = read_header(path)
+    transformer = describe_transformer(path, header)
+    if transformer is not None:
+        return _identify_transformer(transformer, root, hashes)
+    found = describe(path, header)
     unet, vae = found.unet, found.vae or facts_of(found.config)["vae"]
     beside = found.sidecars.vae or _vae_of_the_same_name(path, vae_root)
     return ModelInfo(
@@ -84,6 +90,29 @@ def identify_checkpoint(path: Path, root: Path, hashes: HashCache, vae_root: Pat
         layers_per_block=controls.layers_of(unet),
         attention_widths=attention_widths(unet),
         defaults=_defaults(found),
+        description=str(found.sidecars.about.get("description") or found.metadata.get("modelspec.description", "")),
+        styles=tuple(str(style) for style in found.sidecars.about.get("styles", ())),
+    )
+
+
+def _identify_transformer(found: TransformerFile, root: Path, hashes: HashCache) -> ModelInfo:
+    vae = facts_of(found.family)["vae"]
+    patch = PATCH**2 if found.family == "flux" else 1
+    return ModelInfo(
+        name=found.path.relative_to(root).as_posix(),
+        family=found.family,
+        path=str(found.path),
+        sha256=hashes.file(found.path),
+        variant=found.variant if found.family == "flux" else "base",
+        vae_path=str(found.sidecars.vae) if found.sidecars.vae else None,
+        prediction="flow_prediction",
+        latent_channels=int(vae["latent_channels"]),
+        latent_scale=2 ** (len(vae["block_out_channels"]) - 1),
+        unet_in_channels=int(found.config["in_channels"]) // patch,
+        context_width=int(found.config["joint_attention_dim"]),
+        defaults=_checked_defaults(
+            found.path, found.sidecars, family_defaults(found.family, found.variant), _native_px(found.family)
+        ),
         description=str(found.sidecars.about.get("description") or found.metadata.get("modelspec.description", "")),
         styles=tuple(str(style) for style in found.sidecars.about.get("styles", ())),
     )
@@ -117,13 +146,19 @@ def _vae_of_the_same_name(path: Path, vae_root: Path | None) -> Path | None:
     return next((found for ending in endings if (found := vae_root / f"{path.stem}{ending}").is_file()), None)
 
 
+def _native_px(family: str) -> int:
+    return next(info.native_px for info in FAMILIES if info.key == family)
+
+
 def _defaults(found: Checkpoint) -> ModelDefaults:
-    native_px = next(info.native_px for info in FAMILIES if info.key == found.family)
-    if found.family == "sd2" and found.prediction == "epsilon":
-        native_px = 512
-    said: Any = found.sidecars.about.get("defaults", {})
+    base = found.family == "sd2" and found.prediction == "epsilon"
+    return _checked_defaults(found.path, found.sidecars, {}, 512 if base else _native_px(found.family))
+
+
+def _checked_defaults(path: Path, sidecars: Sidecars, own: Mapping[str, Any], size_px: int) -> ModelDefaults:
+    said: Any = sidecars.about.get("defaults", {})
     try:
-        return ModelDefaults.model_validate({"size_px": native_px, **said})
+        return ModelDefaults.model_validate({"size_px": size_px, **own, **said})
     except (ValidationError, TypeError) as error:
-        where = found.path.with_suffix(".danqing.json").name
-        raise BadFileError(f"the defaults in {where} cannot be used: {error}", value=str(found.path)) from error
+        where = path.with_suffix(".danqing.json").name
+        raise BadFileError(f"the defaults in {where} cannot be used: {error}", value=str(path)) from error

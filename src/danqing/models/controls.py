@@ -1,23 +1,36 @@
-"""Which ControlNets are there: diffusers folders, identified from their configs. No torch."""
+"""Which ControlNets are there: files, told from their headers, and diffusers folders, told from configs. No torch."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from danqing.models import control_files
+from danqing.models.control_files import SUFFIXES as SINGLE_FILE_SUFFIXES
 from danqing.models.hashes import WEIGHT_SUFFIXES, HashCache
 from danqing.models.shelf import Kind, find_one, look_at
 from danqing.spec.errors import BadFileError, DanqingError, UnsupportedError
-from danqing.spec.model import ControlNetInfo
+from danqing.spec.model import ControlKind, ControlNetInfo
 
 FOLDERS = ("ControlNet", "controlnet")
 """Below the models folder: A1111's and ComfyUI's names."""
 EXTENSION_FOLDER = Path("extensions/sd-webui-controlnet/models")
 """Beside the models folder: where A1111's extension keeps its own."""
-SINGLE_FILE_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 _WEIGHTS = ("diffusion_pytorch_model", "model")
+_CLASSES: dict[str, ControlKind] = {
+    "ControlNetModel": "controlnet",
+    "ControlNetUnionModel": "union",
+    "T2IAdapter": "t2i_adapter",
+}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "controlnet": {},
+    "union": {"num_control_type": 6},
+    "t2i_adapter": {"channels": (320, 640, 1280, 1280), "adapter_type": "full_adapter"},
+}
+"""What diffusers takes where a config is silent."""
+Seen = MutableMapping[tuple[Any, ...], ControlNetInfo | DanqingError]
 
 
 def roots(models_dir: Path | None, builtin_dir: Path) -> list[Path]:
@@ -34,7 +47,7 @@ _KIND = Kind(
     "ControlNets",
     "ControlNet",
     "controls.model",
-    "put a ControlNet in diffusers' layout into models/ControlNet; `danqing models` lists what is there",
+    "put a ControlNet, a file or a diffusers folder, into models/ControlNet; `danqing models` lists what is there",
 )
 
 
@@ -45,9 +58,11 @@ class ControlShelf:
         folders: Where to look.
         hashes: Remembers content hashes.
         builtin_dir: What lies below it is built in.
+        seen: What files were found to be, so that an unchanged one is not looked at again.
     """
 
-    def __init__(self, folders: Sequence[Path], hashes: HashCache, builtin_dir: Path) -> None:
+    def __init__(self, folders: Sequence[Path], hashes: HashCache, builtin_dir: Path, seen: Seen | None = None) -> None:
+        self._seen: Seen = {} if seen is None else seen
         self._folders = folders
         self._hashes = hashes
         self._builtin_dir = builtin_dir
@@ -70,15 +85,29 @@ class ControlShelf:
 
     def _identify(self, path: Path, name: str) -> ControlNetInfo:
         if path.is_file():
-            raise _single_file(path)
+            found = self._remembered(path, name)
+            if isinstance(found, DanqingError):
+                raise found
+            return found
         builtin = self._builtin_dir in path.parents
         return identify_controlnet(path, name=name, hashes=self._hashes, builtin=builtin)
+
+    def _remembered(self, path: Path, name: str) -> ControlNetInfo | DanqingError:
+        key = (name, *(_stamp(one) for one in (path, path.with_suffix(".yaml"))))
+        if key not in self._seen:
+            try:
+                self._seen[key] = control_files.identify_control_file(path, name, self._hashes)
+            except DanqingError as error:
+                self._seen[key] = error
+            except OSError as error:
+                self._seen[key] = BadFileError(f"{path.name} cannot be read: {error}", value=str(path))
+        return self._seen[key]
 
 
 def identify_controlnet(
     folder: Path, *, name: str | None = None, hashes: HashCache | None = None, builtin: bool = False
 ) -> ControlNetInfo:
-    """What a diffusers ControlNet folder holds, from its config.
+    """What a diffusers folder of a ControlNet, union ControlNet or T2I-Adapter holds, from its config.
 
     Raises:
         BadFileError: The config or the weights are missing or damaged.
@@ -86,13 +115,15 @@ def identify_controlnet(
     """
     config = _json(folder / "config.json")
     about = _json(folder / "danqing.json") if (folder / "danqing.json").is_file() else {}
-    if config.get("_class_name") != "ControlNetModel":
+    kind = _CLASSES.get(str(config.get("_class_name")))
+    if kind is None:
         raise UnsupportedError(
-            f"{folder.name} is not an ordinary ControlNet",
+            f"{folder.name} is not a ControlNet that this version runs",
             value=config.get("_class_name"),
-            allowed="ControlNetModel",
-            next_step="use a ControlNet for Stable Diffusion 1.x or 2.x in diffusers' layout",
+            allowed=", ".join(_CLASSES),
+            next_step="use a ControlNet for Stable Diffusion 1.x, 2.x or XL in diffusers' layout",
         )
+    config = {**_DEFAULTS[kind], **config}
     if not any((folder / f"{stem}{suffix}").is_file() for stem in _WEIGHTS for suffix in WEIGHT_SUFFIXES):
         raise BadFileError(
             f"{folder.name} has no weights",
@@ -101,7 +132,8 @@ def identify_controlnet(
             next_step="copy the folder again, with its weights",
         )
     try:
-        shape = _shape(config)
+        shape = control_files.facts(kind, config) if kind == "t2i_adapter" else _shape(config)
+        told = control_files.named(folder.name, kind, config)
     except (TypeError, ValueError) as error:
         raise BadFileError(f"the config of {folder.name} makes no sense: {error}", value=str(folder)) from error
     if int(config.get("conditioning_channels", 3)) != 3:
@@ -112,17 +144,33 @@ def identify_controlnet(
             next_step="use a ControlNet that takes an RGB map",
         )
     cache = hashes or HashCache(None)
+    if "annotators" in about:
+        told["annotators"] = tuple(str(one) for one in about["annotators"])
     return ControlNetInfo(
         name=name or folder.name,
         path=str(folder),
         sha256=cache.folder(folder),
         builtin=builtin,
         base=str(about["base"]) if "base" in about else None,
-        annotators=tuple(str(one) for one in about.get("annotators", [])),
         description=str(about.get("description", "")),
+        kind=kind,
+        family=_adapter_family(config) if kind == "t2i_adapter" else None,
         global_pool=bool(config.get("global_pool_conditions", False)),
         **shape,
+        **told,
     )
+
+
+def _adapter_family(config: dict[str, Any]) -> str:
+    return "sdxl" if config["adapter_type"] == "full_adapter_xl" else "sd1"
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return str(path), 0, 0
+    return str(path), stat.st_size, stat.st_mtime_ns
 
 
 def layers_of(config: dict[str, Any]) -> tuple[int, ...]:
@@ -157,15 +205,6 @@ def _candidates(root: Path) -> Iterator[Path]:
         loose = path.suffix.lower() in SINGLE_FILE_SUFFIXES and path.is_file()
         if loose and not any(folder == path.parent or folder in path.parents for folder in folders):
             yield path
-
-
-def _single_file(path: Path) -> UnsupportedError:
-    return UnsupportedError(
-        f"{path.name} is a ControlNet in one file, which this version does not load",
-        value=path.name,
-        allowed="a folder in diffusers' layout: config.json and diffusion_pytorch_model.safetensors",
-        next_step="convert it with diffusers' ControlNetModel: from_single_file, then save_pretrained",
-    )
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -14,13 +15,19 @@ import torch
 from danqing.models import precision as precisions
 from danqing.models.catalog import Catalog
 from danqing.models.controlnet import LoadedControlNet, load_controlnet
-from danqing.models.families import sd, sd3, sdxl
+from danqing.models.families import flux, sd, sd3, sdxl
 from danqing.models.ip_adapter import ImageEncoder, LoadedIpAdapter, load_image_encoder, load_ip_adapter
+from danqing.models.offloading import free_bytes, host_bytes, settle, sizes_of
+from danqing.models.precision import Precision
+from danqing.models.residency import OFFLOADED, Residency, plan_residency
+from danqing.models.t2i_adapter import LoadedT2IAdapter, load_t2i_adapter
+from danqing.planning.controls import CONTROL_LORA
 from danqing.spec.errors import BadFileError, NotFoundError, UnsupportedError
 from danqing.spec.model import ControlNetInfo, IpAdapterInfo, ModelInfo, ModelRef
 
-Resident = sd.StableDiffusion | LoadedControlNet | LoadedIpAdapter | ImageEncoder
-Loaded = TypeVar("Loaded", sd.StableDiffusion, LoadedControlNet, LoadedIpAdapter, ImageEncoder)
+Control = LoadedControlNet | LoadedT2IAdapter
+Resident = sd.StableDiffusion | Control | LoadedIpAdapter | ImageEncoder
+Loaded = TypeVar("Loaded", bound=Resident)
 
 
 class Loader:
@@ -40,6 +47,7 @@ class Loader:
         self.device = device
         self.fast_cpu = fast_cpu
         self.budget_bytes = budget_bytes or _half_the_memory(device)
+        self.residencies: dict[str, Residency] = {}
         self._loaded: OrderedDict[tuple[str, str | None, str], Resident] = OrderedDict()
 
     def get(self, model: ModelRef, vae: ModelRef | None = None, precision: str = "auto") -> sd.StableDiffusion:
@@ -53,14 +61,21 @@ class Loader:
         key = (model.sha256, vae.sha256 if vae else None, precision)
         return self._kept(key, lambda: self._load(model, vae, precision))
 
-    def controlnet(self, model: ModelRef, precision: str = "auto") -> LoadedControlNet:
-        """The loaded ControlNet, in the precision of the model it works beside.
+    def controlnet(self, model: ModelRef, precision: str = "auto", beside: sd.StableDiffusion | None = None) -> Control:
+        """The loaded ControlNet or T2I-Adapter, in the precision of the model it works beside.
+
+        Args:
+            model: Which one.
+            precision: `auto`, `float32`, `bfloat16` or `float16`.
+            beside: The model that it works beside; a Control-LoRA is built from it, so that each model has its own.
 
         Raises:
             NotFoundError: It is not installed (any more).
             BadFileError: Its files are damaged.
         """
-        return self._kept((model.sha256, None, precision), lambda: self._load_controlnet(model, precision))
+        base = beside if model.family == CONTROL_LORA and beside is not None else None
+        key = (model.sha256, base.info.sha256 if base is not None else None, precision)
+        return self._kept(key, lambda: self._load_controlnet(model, precision, base))
 
     def image_adapter(self, model: ModelRef, precision: str = "auto") -> LoadedIpAdapter:
         """The loaded image adapter, in the precision of the model it works in.
@@ -101,8 +116,24 @@ class Loader:
         chosen = precisions.choose(self.device, precision)
         vae_path = self._vae_path(vae) if vae else None
         with _readable(f"the model {info.name}", info.path):
-            load = {"sdxl": sdxl.load, "sd3": sd3.load}.get(info.family, sd.load)
-            return load(info, chosen, self.device, vae_path, fast_cpu=self.fast_cpu)
+            residency = self._place(info, chosen)
+            if residency.kind == "layerwise":
+                chosen = replace(chosen, storage="float8")
+            load = {"sdxl": sdxl.load, "sd3": sd3.load, "flux": flux.load}.get(info.family, sd.load)
+            if residency.kind not in OFFLOADED:
+                return load(info, chosen, self.device, vae_path, fast_cpu=self.fast_cpu)
+            loaded = load(info, chosen, torch.device("cpu"), vae_path, fast_cpu=False)
+            settle(loaded, residency, self.device)
+            return loaded
+
+    def _place(self, info: ModelInfo, precision: Precision) -> Residency:
+        """Where its weights shall stay; other models go before it is offloaded."""
+        sizes = sizes_of(info, precision)
+        found = plan_residency(sizes, free_bytes(self.device), self.device.type, host_bytes())
+        if found.kind != "resident" and self.drop_others():
+            found = plan_residency(sizes, free_bytes(self.device), self.device.type, host_bytes())
+        self.residencies[info.name] = found
+        return found
 
     def _vae_path(self, vae: ModelRef) -> Path:
         """A file or a diffusers folder."""
@@ -112,11 +143,14 @@ class Loader:
         place = Path(self._info(vae).weights_path)
         return place if place.is_file() else place / "vae"
 
-    def _load_controlnet(self, model: ModelRef, precision: str) -> LoadedControlNet:
+    def _load_controlnet(self, model: ModelRef, precision: str, base: sd.StableDiffusion | None) -> Control:
         info = self._control_info(model)
         chosen = precisions.choose(self.device, precision)
         with _readable(f"the ControlNet {info.name}", info.path):
-            return load_controlnet(info, chosen, self.device, fast_cpu=self.fast_cpu)
+            if info.kind == "t2i_adapter":
+                return load_t2i_adapter(info, chosen, self.device)
+            unet = None if base is None else base.unet
+            return load_controlnet(info, chosen, self.device, unet, fast_cpu=self.fast_cpu)
 
     def _load_image_adapter(self, model: ModelRef, precision: str) -> LoadedIpAdapter:
         info = self._image_info(model)

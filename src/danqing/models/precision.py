@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from danqing.spec.errors import UnsupportedError
 
+STORAGES = ("float8", "int8", "nf4")
+"""Formats that weights are only kept in: they are computed in the device's own."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -20,17 +22,19 @@ class Precision:
         text: Of the text encoder; float32 on a CPU, where it costs little and conditions everything.
         vae: Of the VAE; float32 on a CPU, since bfloat16 bands flat colours.
         channels_last: Memory layout of convolution weights.
+        storage: What the denoiser's weights are kept in where that is not `denoiser`: float8, int8 or nf4.
     """
 
     denoiser: torch.dtype
     text: torch.dtype
     vae: torch.dtype
     channels_last: bool
+    storage: str | None = None
 
     @property
     def name(self) -> str:
         """The denoiser's format, as Plans and Records name it."""
-        return str(self.denoiser).removeprefix("torch.")
+        return self.storage or str(self.denoiser).removeprefix("torch.")
 
 
 def has_native_bf16(device: torch.device) -> bool:
@@ -46,8 +50,18 @@ def choose(device: torch.device, wanted: str = "auto") -> Precision:
     """The formats for a device, or the ones a person insists on.
 
     Raises:
-        UnsupportedError: float16 on a CPU, where convolutions lack it or crawl.
+        UnsupportedError: float16 on a CPU, where convolutions lack it or crawl; nf4 without CUDA.
     """
+    if wanted in STORAGES:
+        if wanted == "nf4" and device.type != "cuda":
+            raise UnsupportedError(
+                "nf4 needs a CUDA device",
+                field="precision",
+                value=wanted,
+                allowed="auto, float32, bfloat16, float8, int8",
+                next_step="choose float8, or a packed file (GGUF)",
+            )
+        return replace(choose(device), storage=wanted)
     if wanted == "float16" and device.type == "cpu":
         raise UnsupportedError(
             "float16 needs a GPU",

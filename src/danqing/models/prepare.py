@@ -10,6 +10,7 @@ from torch import nn
 from danqing.models.attention import speed_up
 from danqing.models.packing import pack
 from danqing.models.precision import Precision
+from danqing.models.storage import store
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -23,10 +24,11 @@ def prepare_denoiser(network: Network, precision: Precision, device: torch.devic
         device: Where it shall compute.
         fast_cpu: On a CPU in bfloat16, pack convolutions and speed up attention; torch.compile cannot look inside.
     """
-    network = network.to(device).eval().requires_grad_(False)
+    # Before it is moved, so that the device holds the small form alone.
+    network = store(network.eval().requires_grad_(False), precision, device).to(device)
     if precision.channels_last:
         network = network.to(memory_format=torch.channels_last)
-    if fast_cpu and device.type == "cpu" and precision.denoiser is torch.bfloat16:
+    if fast_cpu and precision.storage is None and device.type == "cpu" and precision.denoiser is torch.bfloat16:
         pack(network)
         speed_up(network)
     return network

@@ -52,10 +52,12 @@ class TextOptions:
     Attributes:
         pad_id: The token that fills a chunk up; None as the tokenizer's own files say.
         hidden: Reads the layer before the last as it is (SDXL) and not the last one normalised (Stable Diffusion).
+        pooled: Gives the pooled text of an encoder without a projection (FLUX).
     """
 
     pad_id: int | None = None
     hidden: bool = False
+    pooled: bool = False
 
 
 class TextEncoder:
@@ -158,6 +160,8 @@ class TextEncoder:
         with self._placed(chunk):
             output: Any = self.model(ids, output_hidden_states=True)
         pooled = output.text_embeds[0].to(torch.float32) if "text_embeds" in output else None
+        if self.options.pooled:
+            pooled = output.pooler_output[0].to(torch.float32)
         if self.options.hidden:
             # SDXL was trained on the layer before the last, so that a clip skip of 1 and of 2 are the same.
             z = output.hidden_states[-max(2, clip_skip)].to(torch.float32)

@@ -16,6 +16,7 @@ from danqing.spec.control import INPAINT_ANNOTATOR
 from danqing.spec.errors import InvalidRequestError
 from danqing.spec.geometry import BoxPx, SizePx
 from danqing.spec.plan import ControlPlan
+from danqing.spec.registry.controls import union_id
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class PassControl:
             rows=(1.0,) * conds + (other,) * unconds + (1.0,) * perturbed,
             fading=self.unit.mode == "prompt",
             mask=self.mask,
+            union_id=union_id(self.unit.control_type),
         )
 
 

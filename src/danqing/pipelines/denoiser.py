@@ -139,6 +139,7 @@ class Denoiser:
             pooled=pooled,
             sizes=tuple(self._numbers(negative) for negative in negatives) if pooled else (),
             networks=uses_at(stage.networks, step, self.steps),
+            distilled=self.context.plan.passes[self.pass_index].guidance.distilled or 0.0,
         )
         answers = list(torch.split(rows, 1))
         conds = answers[: len(parts)]

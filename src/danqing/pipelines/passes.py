@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
@@ -19,10 +19,14 @@ from danqing.sampling.noise import NoiseSettings, PictureNoise
 from danqing.sampling.parametrization import alpha
 from danqing.sampling.samplers import SAMPLERS
 from danqing.sampling.schedules import ScheduleSettings, sigmas, steps_for_strength
+from danqing.sampling.tables import FlowTable
 from danqing.sampling.types import SamplerOptions
 from danqing.spec.geometry import SizePx
 from danqing.spec.plan import PassPlan, SamplingPlan, SeedPlan
 from danqing.spec.registry.samplers import find_sampler
+
+PATCH = 2
+"""Side in latent pixels of what a transformer reads as one token."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def run_pass(context: Context, index: int, start: Start) -> Step[Tensor]:
     planned = context.plan.passes[index]
     key = context.key(planned.model)
     yield Report(0, planned.sampling.steps, context.fraction(0), index, "load")
-    described: Description = yield Describe(key)
+    described: Description = fitted((yield Describe(key)), planned.size)
     levels = _levels(planned, described)
     steps = len(levels) - 1
     yield Report(0, steps, context.fraction(0), index, "encode")
@@ -109,6 +113,16 @@ def _stages(context: Context, index: int, key: ModelKey, steps: int) -> Step[lis
         images = yield from image_prompts.embed(context, planned.refiner.image_adapter)
         stages.append(Stage(max(switch, 1), other, words, images, planned.refiner.networks))
     return stages
+
+
+def fitted(described: Description, size: SizePx) -> Description:
+    """The description with the noise levels for a picture of this size, where they depend on it."""
+    table = described.table
+    if not isinstance(table, FlowTable) or table.by_size is None:
+        return described
+    patch_px = PATCH * described.info.latent_scale
+    tokens = math.ceil(size.width_px / patch_px) * math.ceil(size.height_px / patch_px)
+    return replace(described, table=table.for_tokens(tokens))
 
 
 def latent_shape(described: Description, size: SizePx) -> tuple[int, int, int, int]:

@@ -11,10 +11,16 @@ from danqing.spec.errors import DanqingError, InvalidRequestError, UnsupportedEr
 from danqing.spec.model import ControlNetInfo, ModelInfo, ModelRef
 from danqing.spec.plan import ControlPlan
 from danqing.spec.registry.annotators import find_annotator, resolve_parameters
+from danqing.spec.registry.controls import union_type
 from danqing.spec.request import InpaintRequest, OutpaintRequest, Request, Txt2ImgRequest
 
 CONTROL_FAMILY = "controlnet"
 """What stands for the family in a ControlNet's ModelRef."""
+CONTROL_LORA = "control_lora"
+"""The same for a Control-LoRA, which is loaded anew for each model."""
+
+_UNET_FAMILIES = ("sd1", "sd2", "sdxl")
+_WITHOUT_UNET = ("sd3",)
 
 
 class ControlFinder(Protocol):
@@ -75,14 +81,39 @@ def _plan(
         info = find_annotator(unit.annotator)
         annotator, params = info.key, resolve_parameters(info, unit.params)
     return ControlPlan(
-        model=ModelRef(name=net.name, sha256=net.sha256, family=CONTROL_FAMILY),
+        model=ModelRef(name=net.name, sha256=net.sha256, family=_family(net)),
         image=None if unit.image is None else content_of(unit.image, "controls.image"),
         mask=None if unit.mask is None else content_of(unit.mask, "controls.mask"),
         annotator=annotator,
+        control_type=_union_type(net, unit, annotator),
         params=params,
         cond_only=unit.mode == "control" or net.global_pool,
-        **unit.model_dump(exclude={"model", "image", "mask", "annotator", "params"}),
+        **unit.model_dump(exclude={"model", "image", "mask", "annotator", "control_type", "params"}),
     )
+
+
+def _family(net: ControlNetInfo) -> str:
+    return CONTROL_LORA if net.kind == "control_lora" else CONTROL_FAMILY
+
+
+def _union_type(net: ControlNetInfo, unit: ControlUnit, annotator: str) -> str | None:
+    """What a union ControlNet is told that the map shows: what the unit says, or what its annotator makes.
+
+    Raises:
+        InvalidRequestError: Neither is of a type that it knows.
+    """
+    if net.kind != "union":
+        return None
+    found = union_type(unit.control_type or annotator, net.control_types)
+    if found is None:
+        raise InvalidRequestError(
+            f"the union ControlNet {net.name} must know what the map shows",
+            field="controls.control_type",
+            value=unit.control_type or annotator,
+            allowed=", ".join(net.control_types),
+            next_step="name the type, or choose an annotator that makes such maps",
+        )
+    return found.key
 
 
 def check_fits(net: ControlNetInfo, model: ModelInfo) -> None:
@@ -92,15 +123,19 @@ def check_fits(net: ControlNetInfo, model: ModelInfo) -> None:
         UnsupportedError: They differ in width, levels, layers, latent channels or scale; every difference is named.
     """
     differences: list[str] = []
+    if net.family is not None and model.family in _UNET_FAMILIES and net.family != model.family:
+        differences.append(f"it is made for {net.family}, the model is {model.family}")
+    if model.family in _WITHOUT_UNET:
+        differences.append(f"it steers a UNet, which {model.family} has not")
     if net.context_width is not None and model.context_width and net.context_width != model.context_width:
         differences.append(f"it reads text states {net.context_width} wide, the model's are {model.context_width}")
     if model.block_widths and net.block_widths != model.block_widths:
         differences.append(f"its levels are {_list(net.block_widths)} wide, the model's {_list(model.block_widths)}")
-    elif model.layers_per_block and net.layers_per_block != model.layers_per_block:
+    elif model.layers_per_block and net.layers_per_block and net.layers_per_block != model.layers_per_block:
         differences.append(
             f"its levels have {_list(net.layers_per_block)} layers, the model's {_list(model.layers_per_block)}"
         )
-    if net.in_channels not in (model.latent_channels, model.unet_in_channels):
+    if net.in_channels is not None and net.in_channels not in (model.latent_channels, model.unet_in_channels):
         differences.append(f"it takes {net.in_channels} latent channels, the model has {model.latent_channels}")
     if net.hint_scale != model.latent_scale:
         differences.append(f"it shrinks its map {net.hint_scale} times, the model's latents are {model.latent_scale}")

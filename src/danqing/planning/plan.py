@@ -33,6 +33,7 @@ from danqing.spec.plan import (
 from danqing.spec.registry.samplers import find_sampler, split_legacy_name
 from danqing.spec.registry.schedules import find_schedule
 from danqing.spec.request import (
+    Guidance,
     Hires,
     InpaintRequest,
     OutpaintRequest,
@@ -224,7 +225,7 @@ class _Planner:
             size=size,
             text=text,
             sampling=sampling,
-            guidance=request.guidance,
+            guidance=guidance_for(request.guidance, model),
             size_hints=request.size_hints,
             guidance_scale=self._guidance_scale(words, model),
             strength=request.strength if init else None,
@@ -301,7 +302,7 @@ class _Planner:
             sampling=self._sampling(wanted_sampling, model)
             if own_sampler
             else inherited.model_copy(update={"steps": wanted_sampling.steps}),
-            guidance=self.request.guidance,
+            guidance=guidance_for(self.request.guidance, model),
             size_hints=self.request.size_hints,
             guidance_scale=self._guidance_scale(words, model) if scale is None else scale,
             strength=hires.strength,
@@ -381,3 +382,9 @@ def _keeps_size(request: InpaintRequest) -> bool:
 
 def _ref(info: ModelInfo) -> ModelRef:
     return ModelRef(name=info.name, sha256=info.sha256, family=info.family)
+
+
+def guidance_for(asked: Guidance, model: ModelInfo) -> Guidance:
+    """What was asked for; a network that is told its guidance and was asked for none is told its own."""
+    own = model.defaults.distilled_guidance
+    return asked if asked.distilled is not None or own is None else asked.model_copy(update={"distilled": own})

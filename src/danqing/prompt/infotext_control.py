@@ -83,6 +83,7 @@ def _written(unit: ControlUnit, short_hash: str | None) -> str:
         "Hr Option": _PASSES[unit.passes],
         "Image": unit.image or "",
         "Mask": unit.mask or "",
+        "Union Type": unit.control_type or "",
         _OWN: json.dumps(unit.params, ensure_ascii=False),
     }
     return ", ".join(f"{key}: {quote(value)}" for key, value in pairs.items() if value)
@@ -121,7 +122,7 @@ def _read(pairs: Mapping[str, str]) -> dict[str, Any]:
     # The extension writes its resolution also where pixel-perfect wins over it.
     if "Processor Res" in pairs and (_OWN in pairs or not unit.get("pixel_perfect")):
         unit["resolution_px"] = int(pairs["Processor Res"])
-    for key, name in (("Image", "image"), ("Mask", "mask")):
+    for key, name in (("Image", "image"), ("Mask", "mask"), ("Union Type", "control_type")):
         if key in pairs:
             unit[name] = pairs[key]
     params = _params(unit["annotator"], pairs)

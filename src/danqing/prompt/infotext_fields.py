@@ -194,6 +194,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     _number("Schedule max sigma", "sampling", "sigma_max"),
     _number("Schedule min sigma", "sampling", "sigma_min"),
     _number("Schedule rho", "sampling", "rho"),
+    _number("Distilled CFG Scale", "guidance", "distilled"),
     _number("CFG Rescale", "guidance", "rescale"),
     Entry("Mimic scale", ("guidance", "threshold", "mimic_scale"), number, float, always=True),
     Entry("Threshold percentile", ("guidance", "threshold", "percentile"), _percent, _from_percent),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, cast
 
@@ -170,8 +170,31 @@ def dynamic_shift(tokens: int, *, at_256: float = 0.5, at_4096: float = 1.15, ex
         at_4096: μ for 4096 tokens.
         exponential: Whether the shift is exp(μ) or μ itself.
     """
-    mu = at_256 + (at_4096 - at_256) * (tokens - 256) / (4096 - 256)
-    return math.exp(mu) if exponential else mu
+    return SizeShift(at_256, at_4096, exponential=exponential).at(tokens)
+
+
+@dataclass(frozen=True)
+class SizeShift:
+    """How the shift of a flow model grows with the picture: μ is linear in its tokens, the shift is exp(μ).
+
+    Attributes:
+        low: μ for `low_tokens`.
+        high: μ for `high_tokens`.
+        low_tokens: Of a small picture.
+        high_tokens: Of a large one.
+        exponential: Whether the shift is exp(μ) or μ itself.
+    """
+
+    low: float = 0.5
+    high: float = 1.15
+    low_tokens: int = 256
+    high_tokens: int = 4096
+    exponential: bool = True
+
+    def at(self, tokens: int) -> float:
+        """The shift for a picture of this many tokens."""
+        mu = self.low + (self.high - self.low) * (tokens - self.low_tokens) / (self.high_tokens - self.low_tokens)
+        return math.exp(mu) if self.exponential else mu
 
 
 @dataclass(frozen=True)
@@ -182,12 +205,18 @@ class FlowTable:
         shift: How far times are moved towards noise; 1 for not at all.
         multiplier: What the network's time is σ times of.
         steps: Entries in the table.
+        by_size: How the shift depends on the picture's size, where it does; `for_tokens` then gives the table to use.
     """
 
     shift: float = 1.0
     multiplier: float = 1000.0
     steps: int = TRAINED_STEPS
     flow: bool = True
+    by_size: SizeShift | None = None
+
+    def for_tokens(self, tokens: int) -> FlowTable:
+        """The table for a picture of this many tokens."""
+        return self if self.by_size is None else replace(self, shift=self.by_size.at(tokens), by_size=None)
 
     @property
     def sigmas(self) -> NDArray[np.float64]:

@@ -35,6 +35,11 @@ class ControlUnit(Data):
         max_length=64,
         description="makes the control map; `none`: the picture is one",
     )
+    control_type: str | None = Field(
+        default=None,
+        max_length=64,
+        description="of a union ControlNet: what the map shows (canny, depth, …); from the annotator if unset",
+    )
     params: dict[ParamName, ParamValue] = Field(
         default_factory=dict[str, ParamValue], max_length=16, description="settings of the annotator"
     )

@@ -19,6 +19,7 @@ class ModelDefaults(Data):
     schedule: str = "automatic"
     steps: int = 20
     guidance_scale: float = 7.0
+    distilled_guidance: float | None = Field(default=None, description="where the network is told its guidance")
     size_px: int = 512
 
 
@@ -77,7 +78,6 @@ class ControlNetInfo(Data):
     block_widths: tuple[int, ...] = ()
     layers_per_block: tuple[int, ...] = ()
     in_channels: int | None = Field(default=4, description="latent channels; None where it reads no latents")
-    pooled_width: int | None = Field(default=None, description="of the pooled text and the sizes, if it reads them")
     hint_scale: int = Field(default=8, description="picture pixels per latent pixel")
     global_pool: bool = Field(default=False, description="control without place (shuffle): acts on the prompt only")
     annotators: tuple[str, ...] = Field(default=(), description="annotators it was trained with, the best one first")

@@ -19,7 +19,7 @@ Emphasis = Literal["Original", "No norm", "Ignore", "None"]
 NoiseSourceName = Literal["cpu", "gpu", "nv"]
 ResizeMode = Literal["stretch", "crop", "fill", "latent"]
 MaskFill = Literal["original", "fill", "latent_noise", "latent_nothing"]
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16", "float8", "int8", "nf4"]
 MAX_STEPS = 500
 
 
@@ -54,6 +54,9 @@ class Guidance(Data):
     """Classifier-free guidance and its relatives."""
 
     scale: float | None = Field(default=None, ge=0, le=100, description="CFG scale; the model's own if unset")
+    distilled: float | None = Field(
+        default=None, ge=0, le=100, description="what FLUX dev is told of its guidance; the model's own if unset"
+    )
     rescale: float = Field(default=0.0, ge=0, le=1, description="φ of CFG rescale (arXiv 2305.08891)")
     threshold: DynamicThreshold | None = None
     pag_scale: float = Field(default=0.0, ge=0, le=100, description="perturbed-attention guidance (arXiv 2403.17377)")

@@ -19,11 +19,11 @@ from danqing.spec.errors import NotFoundError
 from danqing.spec.registry.annotator_types import AnnotatorInfo
 from danqing.spec.registry.annotators import WEIGHTS_FOLDER, find_annotator, resolve_parameters
 from danqing.store.base import Upload
+from danqing.studio.elsewhere import in_process
 
 if TYPE_CHECKING:
     from danqing.annotators.sizes import ResizeMode
-    from danqing.studio.elsewhere import in_process
-from danqing.studio.service import Studio
+    from danqing.studio.service import Studio
 
 Pixels = NDArray[np.uint8]
 _TIMEOUT_S = 900

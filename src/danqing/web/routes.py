@@ -23,6 +23,7 @@ from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
 from danqing.web.answers import PREFIX, from_page, language_of, refused, summary
 from danqing.web.assets import CANVAS, STATIC
+from danqing.web.drafts import DRAFTS
 from danqing.web.errors import explain
 from danqing.web.fields import label
 from danqing.web.i18n import LANGUAGES, words
@@ -148,7 +149,7 @@ def _jobs_router(studio: Studio) -> APIRouter:
         shown = [
             {"id": job.id, "count": len(job.plans), "size": [job.plans[0].size.width_px, job.plans[0].size.height_px]}
             for job in reversed(jobs)
-            if job.plans
+            if job.plans and job.user != DRAFTS
         ]
         return JSONResponse({"waiting": len(jobs), "jobs": shown})
 

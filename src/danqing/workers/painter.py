@@ -23,6 +23,7 @@ from PIL import Image
 from danqing import __version__
 from danqing.engine import Engine, EngineOptions, Finished, Previewed, Progressed, SessionEvent
 from danqing.engine.torch_executor import TorchExecutor
+from danqing.models import offloading, residency
 from danqing.models import precision as precisions
 from danqing.models.catalog import Catalog
 from danqing.models.loader import Loader, pick_device
@@ -129,7 +130,12 @@ class Painter:
 
     def choices(self) -> tuple[str, ...]:
         """Which precision and how much memory it uses, and why."""
-        return precisions.explain(self.device, self.options.precision, self._loader.budget_bytes)
+        host = offloading.host_bytes()
+        places = residency.explain(
+            self.device.type, offloading.free_bytes(self.device), self.precision.denoiser.itemsize, host
+        )
+        loaded = (f"{name}: {one.kind}: {one.reason}" for name, one in self._loader.residencies.items())
+        return (*precisions.explain(self.device, self.options.precision, self._loader.budget_bytes), *places, *loaded)
 
     def memory_bytes(self) -> int:
         """Memory of the device."""
@@ -281,7 +287,9 @@ class Painter:
 
     def _precision_of(self, plan: Plan) -> str:
         wanted = plan.precision if plan.precision != "auto" else self.options.precision
-        return precisions.choose(self.device, wanted).name
+        place = self._loader.residencies.get(plan.base.model.name)
+        # Too little memory makes it float8, whatever was asked for.
+        return "float8" if place and place.kind == "layerwise" else precisions.choose(self.device, wanted).name
 
     def _fail(self, job: _Running, error: DanqingError) -> None:
         if self.jobs.pop(job.command.job_id, None) is None:

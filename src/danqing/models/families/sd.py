@@ -13,6 +13,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 
 from danqing.models.attention import PerturbedAttention
+from danqing.models.controlnet import NetInput
 from danqing.models.families.parts import Tower, load_parts
 from danqing.models.packing import packed_bytes
 from danqing.models.precision import Precision
@@ -23,21 +24,23 @@ from danqing.sampling.prediction import Prediction, denoised_from, network_input
 from danqing.sampling.tables import FlowTable, SigmaTable
 from danqing.spec.model import ModelInfo
 
-Control = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]
-"""(network input, timesteps, context) → residuals for the skip connections and the middle."""
+Control = Callable[[NetInput], dict[str, Any]]
+"""What the UNet reads → arguments of diffusers' UNet that carry residuals."""
 
 
 @dataclass(frozen=True, eq=False)
 class Added:
-    """What SDXL reads besides its context, a row for each latent.
+    """What SDXL, SD3 and FLUX read besides their context, a row for each latent.
 
     Attributes:
         pooled: Of the texts [b, width].
         numbers: Original height and width, top and left of the crop, target height and width, aesthetic score [b, 7].
+        distilled: The guidance that FLUX dev is told [b]; None is 3.5, at which its maker shows it.
     """
 
     pooled: Tensor
     numbers: Tensor
+    distilled: Tensor | None = None
 
 
 @dataclass
@@ -99,8 +102,7 @@ class StableDiffusion:
             context: [b, tokens, width].
             extra: Further input channels [b, c2, h, w] of an inpainting UNet.
             perturbed: Identity self-attention in the mid block (PAG).
-            control: What is added inside the UNet: a function of its input [b, c, h, w], timesteps [b] and context
-                that gives a residual for each skip connection and, last, for the middle.
+            control: What is added inside the UNet, a function of what the UNet reads.
             added: What SDXL reads besides.
 
         Returns:
@@ -121,8 +123,7 @@ class StableDiffusion:
         context = context.to(self.device, dtype)
         options = self._conditions(added)
         if control is not None:
-            *down, mid = control(scaled, timesteps, context)
-            options |= {"down_block_additional_residuals": tuple(down), "mid_block_additional_residual": mid}
+            options |= control(NetInput(scaled, timesteps, context, options.get("added_cond_kwargs")))
         with self._perturbed() if perturbed else _nothing():
             output = self._network(scaled, timesteps, context, options)
         return denoised_from(prediction, x, output.to(x.device, torch.float32), sigma)

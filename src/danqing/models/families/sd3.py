@@ -10,75 +10,27 @@ from typing import Any
 
 import torch
 from diffusers import SD3Transformer2DModel
-from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import CLIPTextModelWithProjection, T5EncoderModel
+from transformers import CLIPTextModelWithProjection
 
 from danqing.models.derived_files import variant_of
 from danqing.models.families.parts import load_vae, owned, ready
 from danqing.models.families.sd import Added, StableDiffusion
+from danqing.models.families.transformer_files import FileParts, Reading, load_file
 from danqing.models.packing import packed_bytes
 from danqing.models.precision import Precision
 from danqing.models.prepare import prepare_denoiser
 from danqing.models.preview import LatentRgb
+from danqing.models.singlefile.facts import facts_of
+from danqing.models.t5 import T5Reader, load_t5
 from danqing.models.text import TextEncoder, TextOptions, TextState
-from danqing.prompt.attention import BREAK_TEXT
-from danqing.prompt.emphasis import EmphasisMode, pieces_for
 from danqing.sampling.tables import FlowTable
-from danqing.spec.errors import BadFileError, MissingWeightsError
+from danqing.spec.errors import BadFileError
 from danqing.spec.model import ModelInfo
 
 T5_TOKENS = 256
 """How many tokens of T5 the family was trained with; as many zeros stand in its place where it is left out."""
-_T5_END = "</s>"
 _PATCH = 2
-
-
-class T5Reader:
-    """A T5 encoder with its tokenizer.
-
-    Args:
-        tokenizer_dir: A folder with `tokenizer.json`.
-        model: The encoder, on its device.
-        device: Where that is.
-
-    Raises:
-        MissingWeightsError: The folder has no `tokenizer.json`.
-    """
-
-    def __init__(self, tokenizer_dir: Path, model: T5EncoderModel, device: torch.device) -> None:
-        path = tokenizer_dir / "tokenizer.json"
-        if not path.is_file():
-            raise MissingWeightsError(
-                "T5's tokenizer is not there",
-                value=str(path),
-                allowed="tokenizer.json, as the published folders have it",
-                next_step=f"copy tokenizer_3/tokenizer.json of the model to {path}",
-            )
-        self.model = model
-        self.device = device
-        self._tokenizer = Tokenizer.from_file(str(path))
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-
-    @torch.inference_mode()
-    def read(self, text: str, emphasis: str) -> Tensor:
-        """States float32 [256, width], each token's times its weight; what is longer is cut off."""
-        ids: list[int] = []
-        weights: list[float] = []
-        for piece, weight in pieces_for(text, EmphasisMode(emphasis)):
-            if piece == BREAK_TEXT:
-                continue
-            found = self._tokenizer.encode(piece, add_special_tokens=False).ids
-            ids, weights = ids + found, weights + [weight] * len(found)
-        end: Any = self._tokenizer.token_to_id(_T5_END)
-        ids = [*ids[: T5_TOKENS - 1], int(end)]
-        weights = [*weights[: T5_TOKENS - 1], 1.0]
-        padding = T5_TOKENS - len(ids)
-        # SD3 lets T5 read its padding too: no attention mask.
-        tokens = torch.tensor([ids + [0] * padding], device=self.device)
-        states: Tensor = self.model(tokens).last_hidden_state[0].to(torch.float32)
-        return states * torch.tensor(weights + [1.0] * padding, device=self.device)[:, None]
 
 
 @dataclass
@@ -146,36 +98,56 @@ def load(
     *,
     fast_cpu: bool = True,
 ) -> StableDiffusion3:
-    """Load a diffusers folder.
+    """Load a diffusers folder, or a file with what belongs to it.
 
     Args:
-        info: From the catalogue; `path` is the folder.
+        info: From the catalogue; `path` is the folder or the file.
         precision: Number formats.
         device: Where it shall compute.
-        vae_path: A diffusers folder of another autoencoder.
+        vae_path: Another autoencoder: a diffusers folder or a file.
         fast_cpu: As for `prepare_denoiser`.
 
     Raises:
-        MissingWeightsError: T5 is there without its tokenizer.
+        MissingWeightsError: T5 is there without its tokenizer, or another part is nowhere.
+        BadFileError: A file is damaged.
     """
     place = Path(info.path)
-    options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
-    transformer = place / "transformer"
-    unet = SD3Transformer2DModel.from_pretrained(
-        transformer, torch_dtype=precision.denoiser, **options, **variant_of(transformer)
-    )
-    texts = tuple(_clip(place / f"text_encoder{at}", place / f"tokenizer{at}", precision, device) for at in ("", "_2"))
+    parts = _from_file if place.is_file() else _from_folder
+    found = parts(place, precision, device, vae_path)
     return StableDiffusion3(
         info=info,
         precision=precision,
         device=device,
-        text=texts[0],
-        unet=prepare_denoiser(owned(unet), precision, device, fast_cpu=fast_cpu),
-        vae=ready(load_vae(vae_path or place / "vae", "sd3", precision.vae), device),
-        table=FlowTable(shift=_shift(place)),
+        text=found.clips[0],
+        unet=prepare_denoiser(found.transformer, precision, device, fast_cpu=fast_cpu),
+        vae=found.vae,
+        table=FlowTable(shift=facts_of("sd3")["scheduler"]["shift"] if place.is_file() else _shift(place)),
         preview=LatentRgb.of(info),
-        texts=texts,
-        t5=_t5(place, precision, device),
+        texts=found.clips,
+        t5=found.t5,
+    )
+
+
+def _from_file(place: Path, precision: Precision, device: torch.device, vae_path: Path | None) -> FileParts:
+    reading = Reading(("clip_l", "clip_g"), TextOptions(hidden=True), T5_TOKENS, needs_t5=False)
+    return load_file(place, precision, device, vae_path, reading)
+
+
+def _from_folder(place: Path, precision: Precision, device: torch.device, vae_path: Path | None) -> FileParts:
+    transformer = place / "transformer"
+    unet = SD3Transformer2DModel.from_pretrained(
+        transformer,
+        torch_dtype=precision.denoiser,
+        local_files_only=True,
+        use_safetensors=True,
+        **variant_of(transformer),
+    )
+    texts = tuple(_clip(place / f"text_encoder{at}", place / f"tokenizer{at}", precision, device) for at in ("", "_2"))
+    return FileParts(
+        transformer=owned(unet),
+        vae=ready(load_vae(vae_path or place / "vae", "sd3", precision.vae), device),
+        clips=texts,
+        t5=load_t5(place / "text_encoder_3", place / "tokenizer_3", precision, device, T5_TOKENS),
     )
 
 
@@ -184,16 +156,6 @@ def _clip(folder: Path, tokenizer: Path, precision: Precision, device: torch.dev
         folder, dtype=precision.text, local_files_only=True, use_safetensors=True, **variant_of(folder)
     )
     return TextEncoder(tokenizer, ready(model, device), device, TextOptions(hidden=True))
-
-
-def _t5(place: Path, precision: Precision, device: torch.device) -> T5Reader | None:
-    folder = place / "text_encoder_3"
-    if not (folder / "config.json").is_file():
-        return None
-    model = T5EncoderModel.from_pretrained(
-        folder, dtype=precision.text, local_files_only=True, use_safetensors=True, **variant_of(folder)
-    )
-    return T5Reader(place / "tokenizer_3", ready(model, device), device)
 
 
 def _shift(place: Path) -> float:

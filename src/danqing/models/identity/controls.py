@@ -4,43 +4,14 @@ from __future__ import annotations
 
 from danqing.models.identity.evidence import Evidence, Facts, Rule, known
 from danqing.spec.files import FileIdentity
+from danqing.spec.registry.controls import WORDS
 
 _BY_CONTEXT = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl"}
-# What the map means is in no shape; the published files are named after it. Longer words first.
-_TYPES = (
-    ("inpaint", "inpaint"),
-    ("lineart_anime", "lineart_anime"),
-    ("lineart", "lineart"),
-    ("softedge", "softedge"),
-    ("scribble", "scribble"),
-    ("sketch", "scribble"),
-    ("canny", "canny"),
-    ("mlsd", "mlsd"),
-    ("hed", "softedge"),
-    ("depth", "depth"),
-    ("normal", "normal"),
-    ("openpose", "openpose"),
-    ("pose", "openpose"),
-    ("seg", "segmentation"),
-    ("shuffle", "shuffle"),
-    ("tile", "tile"),
-    ("blur", "tile"),
-    ("ip2p", "ip2p"),
-    ("pix2pix", "ip2p"),
-    ("qrcode", "qr"),
-    ("qr_", "qr"),
-    ("monster", "qr"),
-    ("brightness", "brightness"),
-    ("illumination", "brightness"),
-    ("recolor", "recolor"),
-    ("color", "color"),
-    ("style", "style"),
-)
 
 
 def _type_facts(names: Evidence) -> Facts:
     """The control type that the file's name gives, said to be a hint."""
-    for word, kind in _TYPES:
+    for word, kind in WORDS:
         if names.says(word):
             return {"control_type": kind, "control_type_from": "the file's name"}
     return {}

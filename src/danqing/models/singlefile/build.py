@@ -40,7 +40,7 @@ def build_unet(checkpoint: Checkpoint, weights: Weights, dtype: torch.dtype) -> 
     if checkpoint.ema:
         names = _averaged(names, weights)
     converted = convert_ldm_unet_checkpoint(names, checkpoint.unet)
-    return _filled(lambda: UNet2DConditionModel.from_config(checkpoint.unet), converted, dtype, checkpoint.path)
+    return filled(lambda: UNet2DConditionModel.from_config(checkpoint.unet), converted, dtype, checkpoint.path)
 
 
 def build_vae(
@@ -61,7 +61,7 @@ def build_vae(
     names = {name[len(prefix) :]: tensor for name, tensor in weights.below(prefix).items()}
     names = {name: tensor for name, tensor in names.items() if name.startswith(_VAE_PARTS)}
     converted = names if is_diffusers_vae(names) else convert_ldm_vae_checkpoint(names, config)
-    return _filled(lambda: AutoencoderKL.from_config(dict(config)), converted, dtype, path)
+    return filled(lambda: AutoencoderKL.from_config(dict(config)), converted, dtype, path)
 
 
 _VAE_PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
@@ -88,7 +88,7 @@ def build_text(checkpoint: Checkpoint, tower: TextTower, weights: Weights, dtype
         converted = {name.removeprefix("text_model."): tensor for name, tensor in converted.items()}
     known = model.state_dict().keys()
     kept = {name: one for name, one in converted.items() if name in known or not name.endswith(_IGNORED)}
-    return _filled(lambda: model, kept, dtype, checkpoint.path)
+    return filled(lambda: model, kept, dtype, checkpoint.path)
 
 
 def build_alphas(checkpoint: Checkpoint) -> Tensor:
@@ -122,7 +122,7 @@ def _layer(name: str) -> int:
     return int(parts[0]) if parts[0].isdigit() else -1
 
 
-def _filled(make: Callable[[], Any], tensors: Mapping[str, Any], dtype: torch.dtype, path: Path) -> Any:
+def filled(make: Callable[[], Any], tensors: Mapping[str, Any], dtype: torch.dtype, path: Path) -> Any:
     """A module with these weights, each copied once into its number format."""
     with init_empty_weights():
         module = cast("nn.Module", make())

@@ -185,7 +185,7 @@ def _config(path: Path, header: Header) -> str:
                 f"{path.name} is a {identity.family} model in one file, which this version does not load",
                 field="model",
                 value=identity.family,
-                allowed="Stable Diffusion 1.x, 2.x or XL",
+                allowed="Stable Diffusion 1.x, 2.x, XL and 3, FLUX.1",
                 next_step="choose another checkpoint",
             )
         raise MissingWeightsError(

@@ -30,5 +30,6 @@ FAMILIES: tuple[FamilyInfo, ...] = (
     FamilyInfo("sd2", "Stable Diffusion 2.x", 4, 8, 768),
     FamilyInfo("sdxl", "Stable Diffusion XL", 4, 8, 1024),
     FamilyInfo("sd3", "Stable Diffusion 3", 16, 8, 1024),
+    FamilyInfo("flux", "FLUX.1", 16, 8, 1024),
 )
 BUILTIN_MODEL = "danqing-mini"

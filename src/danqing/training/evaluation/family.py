@@ -8,7 +8,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from danqing.models.catalog import BUILTIN_DEFAULTS, BUILTIN_DIR, CHECKPOINT_DIR, Catalog
+from danqing.models.catalog import Catalog
+from danqing.models.diffusers_folders import BUILTIN_DEFAULTS, BUILTIN_DIR, CHECKPOINT_DIR
 from danqing.spec.errors import NotFoundError
 from danqing.spec.model import ModelDefaults
 from danqing.spec.registry.families import BUILTIN_MODEL

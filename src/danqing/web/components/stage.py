@@ -1,10 +1,10 @@
 """The stage: canvas, live progress, results, history and details, in one `gr.HTML` of ours.
 
 Its JavaScript lives in `components/canvas/*.js`. It owns its `value`: `image` (`{"ref", "width_px", "height_px"}` or
-None), `mask` (a PNG data URI or None), `controls` (ControlUnits as JSON), `likes` (`{"prompts", "mix"}`: image prompts
-as JSON, and how several are mixed), `kept` (see `web.form`) and `language`. Python speaks to it by the prop `command`
-(`say_to_stage`); it speaks to Python by the events `refill`, `picture` and `change`. It also fills the places in the
-form that `place` makes.
+None), `mask` (a PNG data URI or None), `controls` (ControlUnits as JSON), `drawings` (ref of a map → what was
+drawn, so that a pose can be changed again), `likes` (`{"prompts", "mix"}`: image prompts as JSON, and how several are
+mixed), `kept` (see `web.form`) and `language`. Python speaks to it by the prop `command` (`say_to_stage`); it speaks to
+Python by the events `refill`, `draft`, `picture` and `change`. It also fills the places in the form that `place` makes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from danqing.web.fields import SECTIONS
 
 _NUMBERS = itertools.count(1)
 _ON_LOAD = """
-const names = ['refill', 'picture', 'change'];
+const names = ['refill', 'draft', 'picture', 'change'];
 import(new URL('web/canvas/main.js', document.baseURI).href)
   .then((module) => module.mount({ element, trigger, props, watch, names }));
 """
@@ -26,6 +26,7 @@ EMPTY: dict[str, Any] = {
     "image": None,
     "mask": None,
     "controls": [],
+    "drawings": {},
     "likes": {"prompts": [], "mix": "tokens"},
     "kept": {},
     "language": "en",

@@ -11,6 +11,7 @@ from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
 from danqing.spec.request import OutpaintRequest
 from danqing.web.components.stage import say_to_stage
+from danqing.web.drafts import draft_of, submit_draft
 from danqing.web.errors import explain
 from danqing.web.fields import CONTROLS, INITS, RATIOS, fit_size, size_of_ratio
 from danqing.web.form import from_request, to_request
@@ -32,6 +33,7 @@ def wire(desk: Desk) -> None:
     stage, inputs = desk.stage, desk.inputs
     everything = list(inputs.values())
     desk.paint.click(_paint(desk), [stage, *everything], [stage], **raw)
+    stage.draft(_draft(desk), [stage, *everything], [stage], **raw)
     desk.header.language(_speak(desk), [inputs["model"]], [stage, *(c for c, _ in desk.translated)], **raw)
     stage.refill(_refill(desk), [stage, inputs["prompt"]], [stage, *everything], **raw)
     inputs["mode"].input(_mode, [inputs["mode"]], [inputs["strength"]], **raw)
@@ -85,6 +87,19 @@ def _paint(desk: Desk) -> Any:
         return say_to_stage("job", id=job.id, count=len(job.plans), size=[size.width_px, size.height_px])
 
     return paint
+
+
+def _draft(desk: Desk) -> Any:
+    def draft(stage: dict[str, Any] | None, *values: Any) -> Any:
+        try:
+            form = desk.form(values, stage)
+            wanted = draft_of(to_request(form), desk.model(form.model).defaults.size_px)
+            job = submit_draft(desk.studio, wanted)
+        except DanqingError as error:
+            return say_to_stage("draft", error=explain(error, _language(stage)))
+        return say_to_stage("draft", id=job.id)
+
+    return draft
 
 
 def _speak(desk: Desk) -> Any:

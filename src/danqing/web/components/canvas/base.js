@@ -13,6 +13,9 @@ export function t(key, values = {}) {
   return text;
 }
 
+/** Whether the page's files have words for a key. */
+export const known = (key) => key in words;
+
 export const language = () => current;
 
 /** Load a language and put its words on everything that carries data-t…; then tell the listeners. */
@@ -99,6 +102,9 @@ export const ICONS = {
   redo: svg('<path d="m13 4 3.5 3.5L13 11M16 7.5H8.5a4.5 4.5 0 0 0 0 9H12"/>'),
   clear: svg('<path d="M4 6h12M8 6V4h4v2M6 6l.7 10h6.6L14 6"/>'),
   invert: svg('<circle cx="10" cy="10" r="6.5"/><path d="M10 3.5a6.5 6.5 0 0 1 0 13Z" fill="currentColor"/>'),
+  mirror: svg('<path d="M10 3v14M7.5 6 3 14.5h4.5ZM12.5 6l4.5 8.5h-4.5Z"/>'),
+  grow: svg('<path d="M11.5 8.5 16.5 3.5M12.5 3.5h4v4M8.5 11.5l-5 5M3.5 12.5v4h4"/>'),
+  shrink: svg('<path d="M16.5 3.5l-5 5M11.5 4.5v4h4M3.5 16.5l5-5M8.5 15.5v-4h-4"/>'),
   plus: svg('<circle cx="9" cy="9" r="5.5"/><path d="m13 13 4 4M9 6.8v4.4M6.8 9h4.4"/>'),
   minus: svg('<circle cx="9" cy="9" r="5.5"/><path d="m13 13 4 4M6.8 9h4.4"/>'),
   fit: svg('<path d="M3.5 7V3.5H7M13 3.5h3.5V7M16.5 13v3.5H13M7 16.5H3.5V13"/>'),

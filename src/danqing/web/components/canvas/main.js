@@ -271,6 +271,11 @@ class Stage {
     this.trigger('refill', { source, to });
   }
 
+  /** Have a small, quick picture of what stands in the form painted; `onDraft` hears of it. */
+  requestDraft() {
+    this.trigger('draft', {});
+  }
+
   /** Put the seed of the picture shown, or else of the newest one, into the form. */
   async reuseSeed() {
     const id = this.record?.id ?? this.history.newest;
@@ -340,6 +345,7 @@ class Stage {
   obey(command) {
     if (command.kind === 'job') this.begin(command.id, command.count, command.size);
     else if (command.kind === 'error') this.refuse(command.error);
+    else if (command.kind === 'draft') this.onDraft?.(command);
     else if (command.kind === 'form') {
       this.set({ kept: command.keep ?? {} });
       if (command.controls) this.setCards(command.controls, command.likes);
@@ -383,6 +389,7 @@ export function mount({ element, trigger, props, watch }) {
   document.addEventListener('keydown', (event) => {
     if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey)) return;
     event.preventDefault();
+    if (document.querySelector('dialog[open]')) return; // what lies under a sheet is not painted by a slip
     document.activeElement?.dispatchEvent(new Event('change', { bubbles: true }));
     setTimeout(() => document.getElementById(document.body.classList.contains('dq-running') ? '' : 'dq-paint')?.click(), 30);
   }, true);

@@ -1,11 +1,12 @@
 // The mask brush: strokes on a canvas of the picture's size; white is repainted. Undo keeps at most 96 MiB.
 import { Undo } from './undo.js';
 
-const TINT = '#c8372d';
+const TINT = [0xc8, 0x37, 0x2d];
 
 export class Mask {
-  /** @param canvas shown over the picture @param changed called with a data URI, or null for an empty mask */
-  constructor(canvas, cursor, changed) {
+  /** @param canvas shown over the picture @param changed called with a data URI, or null for an empty mask @param tint RGB */
+  constructor(canvas, cursor, changed, tint = TINT) {
+    this.tint = tint;
     this.canvas = canvas;
     this.cursor = cursor;
     this.changed = changed;
@@ -48,7 +49,7 @@ export class Mask {
   stroke(from, to, erase) {
     const c = this.context;
     c.globalCompositeOperation = erase ? 'destination-out' : 'source-over';
-    c.strokeStyle = c.fillStyle = TINT;
+    c.strokeStyle = c.fillStyle = `rgb(${this.tint.join(' ')})`;
     c.lineWidth = this.size;
     c.lineCap = c.lineJoin = 'round';
     c.beginPath();
@@ -126,11 +127,7 @@ export class Mask {
   invert() {
     this.keep();
     const image = this.image();
-    const tint = [0xc8, 0x37, 0x2d];
-    for (let i = 0; i < image.data.length; i += 4) {
-      for (let c = 0; c < 3; c += 1) image.data[i + c] = tint[c];
-      image.data[i + 3] = 255 - image.data[i + 3];
-    }
+    for (let i = 0; i < image.data.length; i += 4) image.data.set([...this.tint, 255 - image.data[i + 3]], i);
     this.restore(image);
     this.tell();
   }
@@ -147,7 +144,7 @@ export class Mask {
     const image = this.image();
     for (let i = 0; i < image.data.length; i += 4) {
       const light = image.data[i];
-      image.data.set([0xc8, 0x37, 0x2d, light], i);
+      image.data.set([...this.tint, light], i);
     }
     this.restore(image);
     this.tell();

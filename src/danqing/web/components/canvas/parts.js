@@ -1,5 +1,5 @@
 // Sliders and choices of the cards, with their words.
-import { el } from './base.js';
+import { el, known } from './base.js';
 
 /** A slider with its value, its words and its tip; `set` hears every move. */
 export function slider(key, { id, low = 0, high = 1, step = 0.05, value, set, tip = true }) {
@@ -21,4 +21,22 @@ export function choice(key, { id, options, value, set }) {
   select.value = value;
   select.addEventListener('change', () => set(select.value));
   return el('label', { class: 'dq-field', id }, el('span', { t: key }), el('span', { class: 'dq-tip', t: `${key}.tip` }), select);
+}
+
+/** Words of a key, or those of the registry where the page's files have none. */
+const said = (key, text) => (known(key) ? { t: key } : { text });
+
+/** A setting of an annotator; `set` hears its value. @param info {key, name, hint, low, high, step, default, choices} */
+export function setting(annotator, info, { id, value, set }) {
+  const key = `c.param.${annotator}.${info.key}`;
+  const name = el('span', said(key, info.name));
+  const shown = el('output', {});
+  const input = info.choices.length ? el('select', {}) : el('input', { type: 'range', min: info.low, max: info.high, step: info.step });
+  for (const word of info.choices) input.append(el('option', { value: word, ...said(`${key}.${word}`, word) }));
+  const digits = Math.max(0, -Math.floor(Math.log10(info.step || 1)));
+  const show = () => { shown.textContent = info.choices.length ? '' : Number(input.value).toFixed(digits); };
+  input.value = value ?? info.default;
+  input.addEventListener(info.choices.length ? 'change' : 'input', () => { show(); set(info.choices.length ? input.value : Number(input.value)); });
+  show();
+  return el('label', { class: 'dq-field', id }, el('span', { class: 'dq-field-head' }, name, shown), el('span', { class: 'dq-tip', ...said(`${key}.tip`, info.hint) }), input);
 }
