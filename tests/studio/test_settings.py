@@ -45,7 +45,7 @@ def test_home_is_expanded():
         ("port", "many"),
         ("device", "gpu"),
         ("device", "cpu,cpu"),
-        ("precision", "float8"),
+        ("precision", "float6"),
         ("upload_max_bytes", "-1"),
         ("undo_window_s", "nan"),
         ("max_inflight", "0"),

@@ -5,11 +5,10 @@ from __future__ import annotations
 import shutil
 import socket
 import threading
-import time
 
 import pytest
 from page_hands import SETTLED, TIMEOUT_MS
-from page_studio import FakeStudio, build_app
+from page_studio import FakeStudio, build_app, until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -32,13 +31,6 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
-
-
-def until(condition, otherwise, timeout_s=60):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.02)
 
 
 class Served:

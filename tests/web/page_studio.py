@@ -84,6 +84,14 @@ def picture(prompt: str, seed: int, width_px: int, height_px: int, done: float =
     return image.resize((width_px, height_px), Image.Resampling.LANCZOS)
 
 
+def until(condition, otherwise, timeout_s=60):
+    """Wait for a condition; `otherwise` says what it means when it never comes."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.02)
+
+
 class FakeStudio:
     """The part of `danqing.studio.service.Studio` the page uses."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from page_studio import FakeStudio
+from page_studio import FakeStudio, until
 
 from danqing.spec.request import Txt2ImgRequest, parse_request
 from danqing.web.drafts import DRAFTS, SEED, STEPS, draft_of, submit_draft
@@ -39,8 +39,6 @@ def test_a_finished_draft_is_not_in_the_gallery():
     job = submit_draft(studio, draft_of(Txt2ImgRequest(prompt="a sketch"), 128))
     for _ in studio.watch(job.id):
         pass
-    from conftest import until
-
     until(lambda: all(record.deleted_at for record in studio.kept.values()), "the draft stays")
     assert studio.records() == []
     (record,) = studio.kept.values()
