@@ -150,6 +150,14 @@ class Easel:
         return [ended[key].result for key in sessions]
 
 
+def check_sampler(studio: Easel, fields: dict[str, Any], words: dict[str, Any]) -> None:
+    """A sampler paints something, the same again, and other words give another picture."""
+    picture = studio.pixels(**fields, **words)
+    assert picture.std() > 1
+    assert np.array_equal(picture, studio.pixels(**fields, **words))
+    assert np.abs(picture - studio.pixels(**fields, prompt="a house")).mean() > 0.1
+
+
 def into(ended: dict[str, Finished]) -> Callable[[SessionEvent], None]:
     """A sink that keeps the ends of Sessions and complains of a second one."""
 

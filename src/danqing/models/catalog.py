@@ -9,7 +9,7 @@ from typing import Any
 
 from danqing.models import checkpoint_files, controls, derived_files
 from danqing.models.diffusers_folders import BUILTIN_DIR, CHECKPOINT_DIRS, DENOISER_DIRS, identify, root_of
-from danqing.models.hashes import HashCache
+from danqing.models.hashes import HashCache, file_stamp
 from danqing.models.ip_adapters import IpAdapterShelf
 from danqing.models.networks import NetworkShelf
 from danqing.models.singlefile.sidecar import sidecar_paths
@@ -209,7 +209,7 @@ class Catalog:
         """What a file is; looked at again only where it or something beside it has changed."""
         vae_root = self._vae_root()
         beside = (path, *sidecar_paths(path), *([vae_root] if vae_root else []))
-        key = (identify.__name__, *(_stamp(one) for one in beside))
+        key = (identify.__name__, *(file_stamp(one) for one in beside))
         if key not in self._seen:
             try:
                 self._seen[key] = identify(path, root, self._hashes, vae_root)
@@ -253,14 +253,6 @@ def _identify_file(path: Path, root: Path, hashes: HashCache, vae_root: Path | N
 def _identify_vae(path: Path, root: Path, hashes: HashCache, vae_root: Path | None) -> ModelInfo:
     del vae_root
     return checkpoint_files.identify_vae(path, root, hashes)
-
-
-def _stamp(path: Path) -> tuple[str, int, int]:
-    try:
-        stat = path.stat()
-    except OSError:
-        return str(path), 0, 0
-    return str(path), stat.st_size, stat.st_mtime_ns
 
 
 def _matches(info: ModelInfo, wanted: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from danqing.models import control_files
 from danqing.models.control_files import SUFFIXES as SINGLE_FILE_SUFFIXES
-from danqing.models.hashes import WEIGHT_SUFFIXES, HashCache
+from danqing.models.hashes import WEIGHT_SUFFIXES, HashCache, file_stamp
 from danqing.models.shelf import Kind, find_one, look_at
 from danqing.spec.errors import BadFileError, DanqingError, UnsupportedError
 from danqing.spec.model import ControlKind, ControlNetInfo
@@ -93,7 +93,7 @@ class ControlShelf:
         return identify_controlnet(path, name=name, hashes=self._hashes, builtin=builtin)
 
     def _remembered(self, path: Path, name: str) -> ControlNetInfo | DanqingError:
-        key = (name, *(_stamp(one) for one in (path, path.with_suffix(".yaml"))))
+        key = (name, *(file_stamp(one) for one in (path, path.with_suffix(".yaml"))))
         if key not in self._seen:
             try:
                 self._seen[key] = control_files.identify_control_file(path, name, self._hashes)
@@ -163,14 +163,6 @@ def identify_controlnet(
 
 def _adapter_family(config: dict[str, Any]) -> str:
     return "sdxl" if config["adapter_type"] == "full_adapter_xl" else "sd1"
-
-
-def _stamp(path: Path) -> tuple[str, int, int]:
-    try:
-        stat = path.stat()
-    except OSError:
-        return str(path), 0, 0
-    return str(path), stat.st_size, stat.st_mtime_ns
 
 
 def layers_of(config: dict[str, Any]) -> tuple[int, ...]:

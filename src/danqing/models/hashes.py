@@ -29,6 +29,15 @@ _HEADER_LIMIT_BYTES = 100_000_000
 _WHOLE, _LEGACY, _TENSORS = "", "legacy:", "tensors:"
 
 
+def file_stamp(path: Path) -> tuple[str, int, int]:
+    """Path, size and time of change: what tells whether a file is still the one that was looked at; zeros if gone."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return str(path), 0, 0
+    return str(path), stat.st_size, stat.st_mtime_ns
+
+
 class HashCache:
     """Hashes of weight files, kept in a JSON file so that a second start reads no weights.
 
