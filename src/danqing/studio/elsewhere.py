@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from danqing.spec.errors import DanqingError, WorkerError
 
@@ -40,63 +40,73 @@ def in_process(
         DanqingError: What went wrong there, in its own words.
         WorkerError: It crashed or took too long.
     """
-    process = subprocess.Popen(  # noqa: S603 (our own module, no shell)
-        [sys.executable, "-m", module],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-    )
-    late = threading.Event()
-    errors: list[str] = []
-
-    def stop() -> None:
-        late.set()
-        process.kill()
-
-    timer = threading.Timer(timeout_s, stop)
-    reader = threading.Thread(
-        target=lambda: errors.append(process.stderr.read() if process.stderr else ""), daemon=True
-    )
-    timer.start()
-    reader.start()
-    result: dict[str, Any] = {}
-    try:
-        _send(process, json.dumps(task))
-        for line in process.stdout or ():
+    with _Child(module, timeout_s) as child:
+        child.send(json.dumps(task))
+        result: dict[str, Any] = {}
+        for line in child.process.stdout or ():
             said = _object(line) or {}
             if progress is not None and "progress" in said:
                 progress(float(said["progress"]))
             result = said.get("result") or result
-        code = process.wait()
-    finally:
-        timer.cancel()
-        process.kill()
-        process.wait()
-        reader.join(timeout=5.0)
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
+        code = child.process.wait()
     if code == 0:
         return result
-    if late.is_set():
+    if child.late.is_set():
         raise WorkerError(f"{what} took too long", allowed=f"{timeout_s:g} s", next_step="ask for something smaller")
-    last = ("".join(errors).strip().splitlines() or [""])[-1]
+    last = (child.errors.strip().splitlines() or [""])[-1]
     known = _object(last)
     if known is not None:
         raise DanqingError.from_dict(known)
     raise WorkerError(f"{what} failed in its process", value=last[-300:], next_step="run danqing doctor")
 
 
-def _send(process: subprocess.Popen[str], text: str) -> None:
-    try:
-        if process.stdin is not None:
-            process.stdin.write(text)
-            process.stdin.close()
-    except BrokenPipeError:
-        # It ended before it read its task: its stderr says why.
-        return
+class _Child:
+    """A process that is killed when its time is over or its caller leaves; its stderr is read beside its stdout."""
+
+    def __init__(self, module: str, timeout_s: float) -> None:
+        self.late = threading.Event()
+        self.errors = ""
+        self.process = subprocess.Popen(  # noqa: S603 (our own module, no shell)
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+        self._timer = threading.Timer(timeout_s, self._stop)
+        self._reader = threading.Thread(target=self._read_errors, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        self._reader.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self.process.kill()
+        self.process.wait()
+        self._reader.join(timeout=5.0)
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    def send(self, text: str) -> None:
+        """Its task."""
+        try:
+            if self.process.stdin is not None:
+                self.process.stdin.write(text)
+                self.process.stdin.close()
+        except BrokenPipeError:
+            # It ended before it read its task: its stderr says why.
+            return
+
+    def _stop(self) -> None:
+        self.late.set()
+        self.process.kill()
+
+    def _read_errors(self) -> None:
+        self.errors = self.process.stderr.read() if self.process.stderr else ""
 
 
 def _object(line: str) -> dict[str, Any] | None:
