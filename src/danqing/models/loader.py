@@ -16,13 +16,15 @@ from danqing.models import precision as precisions
 from danqing.models.catalog import Catalog
 from danqing.models.controlnet import LoadedControlNet, load_controlnet
 from danqing.models.families import flux, sd, sd3, sdxl
+from danqing.models.families.parts import Loading
 from danqing.models.ip_adapter import ImageEncoder, LoadedIpAdapter, load_image_encoder, load_ip_adapter
 from danqing.models.offloading import free_bytes, host_bytes, settle, sizes_of
 from danqing.models.precision import Precision
 from danqing.models.residency import OFFLOADED, Residency, plan_residency
+from danqing.models.shelf import not_installed
 from danqing.models.t2i_adapter import LoadedT2IAdapter, load_t2i_adapter
 from danqing.planning.controls import CONTROL_LORA
-from danqing.spec.errors import BadFileError, NotFoundError, UnsupportedError
+from danqing.spec.errors import BadFileError, UnsupportedError
 from danqing.spec.model import ControlNetInfo, IpAdapterInfo, ModelInfo, ModelRef
 
 Control = LoadedControlNet | LoadedT2IAdapter
@@ -121,8 +123,8 @@ class Loader:
                 chosen = replace(chosen, storage="float8")
             load = {"sdxl": sdxl.load, "sd3": sd3.load, "flux": flux.load}.get(info.family, sd.load)
             if residency.kind not in OFFLOADED:
-                return load(info, chosen, self.device, vae_path, fast_cpu=self.fast_cpu)
-            loaded = load(info, chosen, torch.device("cpu"), vae_path, fast_cpu=False)
+                return load(Loading(info, chosen, self.device, vae_path, self.fast_cpu))
+            loaded = load(Loading(info, chosen, torch.device("cpu"), vae_path, fast_cpu=False))
             settle(loaded, residency, self.device)
             return loaded
 
@@ -167,34 +169,19 @@ class Loader:
         for info in self.catalog.image_adapters():
             if wanted.sha256 in (info.sha256, info.encoder.sha256):
                 return info
-        raise NotFoundError(
-            f"the image adapter {wanted.name} is not installed",
-            field="image_adapter",
-            value=wanted.sha256[:10],
-            next_step=f"install the file with hash {wanted.sha256[:10]}, or choose another one",
-        )
+        raise not_installed("the image adapter", wanted, "image_adapter")
 
     def _control_info(self, wanted: ModelRef) -> ControlNetInfo:
         for info in self.catalog.controlnets():
             if info.sha256 == wanted.sha256:
                 return info
-        raise NotFoundError(
-            f"the ControlNet {wanted.name} is not installed",
-            field="controls.model",
-            value=wanted.sha256[:10],
-            next_step=f"install the ControlNet with hash {wanted.sha256[:10]}, or choose another one",
-        )
+        raise not_installed("the ControlNet", wanted, "controls.model")
 
     def _info(self, wanted: ModelRef) -> ModelInfo:
         for info in self.catalog.list():
             if info.sha256 == wanted.sha256:
                 return info
-        raise NotFoundError(
-            f"the model {wanted.name} is not installed",
-            field="model",
-            value=wanted.sha256[:10],
-            next_step=f"install the file with hash {wanted.sha256[:10]}, or choose another model",
-        )
+        raise not_installed("the model", wanted, "model")
 
     def _trim(self) -> None:
         while len(self._loaded) > 1 and sum(m.size_bytes for m in self._loaded.values()) > self.budget_bytes:

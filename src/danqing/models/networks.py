@@ -13,8 +13,8 @@ from danqing.models.hashes import HashCache
 from danqing.models.headers import read_header
 from danqing.models.identity import identify_header
 from danqing.models.network_keys import SECOND_TEXT, TEXT, UNET, EmbeddingKey, NetworkKey, read_key
-from danqing.models.shelf import Kind, find_one, spellings
-from danqing.spec.errors import BadFileError, DanqingError, NotFoundError, UnsupportedError
+from danqing.models.shelf import Kind, find_one, not_installed, spellings
+from danqing.spec.errors import BadFileError, DanqingError, UnsupportedError
 from danqing.spec.files import FileIdentity, Header
 from danqing.spec.model import ModelRef
 from danqing.spec.network import EmbeddingInfo, NetworkInfo, NetworkKind, ShelfKind
@@ -108,12 +108,7 @@ class NetworkShelf:
             info = self._look(path, name, shelf)
             if isinstance(info, NetworkInfo) and info.sha256 == ref.sha256:
                 return info
-        raise NotFoundError(
-            f"{ref.name} is not installed",
-            field="prompt",
-            value=ref.sha256[:10],
-            next_step=f"install the file with hash {ref.sha256[:10]} ({_KINDS[shelf].next_step})",
-        )
+        raise not_installed("", ref, "prompt", _KINDS[shelf].next_step)
 
     def network_hash(self, info: NetworkInfo) -> str:
         """Twelve digits, as A1111 and model sites write them (AutoV3): of a safetensors file without its header."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from danqing.spec.errors import DanqingError, NotFoundError
+from danqing.spec.model import ModelRef
 
 
 class Shelved(Protocol):
@@ -96,4 +97,21 @@ def find_one(scanned: Sequence[tuple[str, T | DanqingError]], wanted: str, kind:
         value=name,
         allowed=", ".join(names) or "none is installed",
         next_step=f"did you mean {near[0]}?" if near else kind.next_step,
+    )
+
+
+def not_installed(what: str, wanted: ModelRef, field: str, advice: str = "or choose another one") -> NotFoundError:
+    """A file that a Plan names is gone.
+
+    Args:
+        what: *the model*, *the ControlNet*; "" where the name says enough.
+        wanted: What the Plan names.
+        field: Of the Request.
+        advice: What to do beside installing it.
+    """
+    return NotFoundError(
+        f"{what} {wanted.name} is not installed".lstrip(),
+        field=field,
+        value=wanted.sha256[:10],
+        next_step=f"install the file with hash {wanted.sha256[:10]}, {advice}",
     )

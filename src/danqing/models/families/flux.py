@@ -14,19 +14,15 @@ from torch import Tensor
 from transformers import CLIPTextModel
 
 from danqing.models.derived_files import variant_of
-from danqing.models.families.parts import load_vae, owned, ready
+from danqing.models.families.parts import Loading, load_vae, owned, ready
 from danqing.models.families.sd import Added, StableDiffusion
 from danqing.models.families.transformer_files import Reading, load_file
 from danqing.models.packing import packed_bytes
-from danqing.models.precision import Precision
-from danqing.models.prepare import prepare_denoiser
-from danqing.models.preview import LatentRgb
 from danqing.models.singlefile.facts import facts_of
 from danqing.models.t5 import T5Reader, load_t5
 from danqing.models.text import TextEncoder, TextOptions, TextState
 from danqing.sampling.tables import FlowTable, SizeShift
 from danqing.spec.errors import BadFileError, MissingWeightsError
-from danqing.spec.model import ModelInfo
 
 T5_TOKENS = {"dev": 512, "schnell": 256}
 """How many tokens of T5 each was trained with."""
@@ -108,27 +104,14 @@ def places(rows: int, columns: int) -> Tensor:
     return grid.reshape(-1, 3)
 
 
-def load(
-    info: ModelInfo,
-    precision: Precision,
-    device: torch.device,
-    vae_path: Path | None = None,
-    *,
-    fast_cpu: bool = True,
-) -> Flux:
+def load(task: Loading) -> Flux:
     """Load a diffusers folder, or a transformer's file with its text encoders and autoencoder from their own folders.
-
-    Args:
-        info: From the catalogue; `path` is the folder or the file.
-        precision: Number formats.
-        device: Where it shall compute.
-        vae_path: Another autoencoder: a diffusers folder or a file.
-        fast_cpu: As for `prepare_denoiser`.
 
     Raises:
         MissingWeightsError: A text encoder, a tokenizer or the autoencoder is not there.
         BadFileError: A file is damaged.
     """
+    info, precision, device, vae_path = task.info, task.precision, task.device, task.vae_path
     place = Path(info.path)
     tokens = T5_TOKENS[info.variant]
     if place.is_file():
@@ -155,14 +138,10 @@ def load(
             f"{info.name} has no T5", value=str(place / "text_encoder_2"), next_step="copy the whole folder again"
         )
     return Flux(
-        info=info,
-        precision=precision,
-        device=device,
+        **task.around(unet),
         text=clip,
-        unet=prepare_denoiser(unet, precision, device, fast_cpu=fast_cpu),
         vae=vae,
         table=table_of(schedule),
-        preview=LatentRgb.of(info),
         t5=t5,
     )
 

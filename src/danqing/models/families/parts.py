@@ -15,6 +15,8 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from danqing.models.derived import load_unet
 from danqing.models.derived_files import variant_of
 from danqing.models.precision import Precision
+from danqing.models.prepare import prepare_denoiser
+from danqing.models.preview import LatentRgb
 from danqing.models.singlefile import build
 from danqing.models.singlefile.describe import Checkpoint, describe, vae_of_file
 from danqing.models.singlefile.facts import CLIP_TOKENIZER
@@ -26,6 +28,35 @@ from danqing.spec.model import ModelInfo
 
 ALIGNMENT_BYTES = 64
 """Where torch's own allocator puts tensors on a CPU."""
+
+
+@dataclass(frozen=True)
+class Loading:
+    """A model to be loaded: what every family's `load` is given.
+
+    Attributes:
+        info: From the catalogue; `path` is a diffusers folder or a file.
+        precision: Number formats.
+        device: Where it shall compute.
+        vae_path: An autoencoder to use instead of the model's own: a diffusers folder or a file.
+        fast_cpu: As for `prepare_denoiser`.
+    """
+
+    info: ModelInfo
+    precision: Precision
+    device: torch.device
+    vae_path: Path | None = None
+    fast_cpu: bool = True
+
+    def around(self, denoiser: nn.Module) -> dict[str, Any]:
+        """What the models of all families hold alike, with the denoiser made ready."""
+        return {
+            "info": self.info,
+            "precision": self.precision,
+            "device": self.device,
+            "unet": prepare_denoiser(denoiser, self.precision, self.device, fast_cpu=self.fast_cpu),
+            "preview": LatentRgb.of(self.info),
+        }
 
 
 @dataclass
@@ -60,22 +91,11 @@ class Tower:
     projection: bool = False
 
 
-def load_parts(
-    info: ModelInfo,
-    precision: Precision,
-    device: torch.device,
-    vae_path: Path | None,
-    *,
-    towers: Sequence[Tower],
-    hidden: bool = False,
-) -> Parts:
+def load_parts(task: Loading, *, towers: Sequence[Tower], hidden: bool = False) -> Parts:
     """Read a checkpoint.
 
     Args:
-        info: From the catalogue; `path` is a folder or a file.
-        precision: Number formats.
-        device: Where text encoders and autoencoder shall compute.
-        vae_path: An autoencoder to use instead of the checkpoint's own: a diffusers folder or a file.
+        task: Which, and how.
         towers: The text encoders of a diffusers folder.
         hidden: Whether the text encoders are read as SDXL reads them.
 
@@ -83,9 +103,10 @@ def load_parts(
         BadFileError: A file is damaged.
         MissingWeightsError: There is no autoencoder anywhere.
     """
+    info, precision, device = task.info, task.precision, task.device
     place = Path(info.weights_path)
     if place.is_file():
-        return _from_file(describe(place), precision, device, vae_path or _beside(info), hidden=hidden)
+        return _from_file(describe(place), precision, device, task.vae_path or _beside(info), hidden=hidden)
     options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
     texts: list[TextEncoder] = []
     for tower in towers:
@@ -97,7 +118,7 @@ def load_parts(
     return Parts(
         texts=tuple(texts),
         unet=owned(load_unet(info, precision.denoiser)),
-        vae=ready(_load_vae(vae_path or _beside(info) or place / "vae", info, precision.vae), device),
+        vae=ready(_load_vae(task.vae_path or _beside(info) or place / "vae", info, precision.vae), device),
         table=SigmaTable.from_alphas_cumprod(DDPMScheduler.from_pretrained(place / "scheduler").alphas_cumprod),
     )
 

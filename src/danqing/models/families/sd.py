@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,10 +13,9 @@ from torch import Tensor
 
 from danqing.models.attention import PerturbedAttention
 from danqing.models.controlnet import NetInput
-from danqing.models.families.parts import Tower, load_parts
+from danqing.models.families.parts import Loading, Tower, load_parts
 from danqing.models.packing import packed_bytes
 from danqing.models.precision import Precision
-from danqing.models.prepare import prepare_denoiser
 from danqing.models.preview import LatentRgb
 from danqing.models.text import TextEncoder, TextState
 from danqing.sampling.prediction import Prediction, denoised_from, network_input
@@ -186,31 +184,12 @@ def _nothing() -> Iterator[None]:
     yield
 
 
-def load(
-    info: ModelInfo,
-    precision: Precision,
-    device: torch.device,
-    vae_path: Path | None = None,
-    *,
-    fast_cpu: bool = True,
-) -> StableDiffusion:
-    """Load a checkpoint.
-
-    Args:
-        info: From the catalogue; `path` is a diffusers folder or a file.
-        precision: Number formats.
-        device: Where it shall compute.
-        vae_path: An autoencoder to use instead of the checkpoint's own: a diffusers folder or a file.
-        fast_cpu: As for `prepare_denoiser`.
-    """
-    parts = load_parts(info, precision, device, vae_path, towers=[Tower("text_encoder", "tokenizer")])
+def load(task: Loading) -> StableDiffusion:
+    """Load a checkpoint."""
+    parts = load_parts(task, towers=[Tower("text_encoder", "tokenizer")])
     return StableDiffusion(
-        info=info,
-        precision=precision,
-        device=device,
+        **task.around(parts.unet),
         text=parts.texts[0],
-        unet=prepare_denoiser(parts.unet, precision, device, fast_cpu=fast_cpu),
         vae=parts.vae,
         table=parts.table,
-        preview=LatentRgb.of(info),
     )

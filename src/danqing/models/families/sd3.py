@@ -14,19 +14,16 @@ from torch import Tensor
 from transformers import CLIPTextModelWithProjection
 
 from danqing.models.derived_files import variant_of
-from danqing.models.families.parts import load_vae, owned, ready
+from danqing.models.families.parts import Loading, load_vae, owned, ready
 from danqing.models.families.sd import Added, StableDiffusion
 from danqing.models.families.transformer_files import FileParts, Reading, load_file
 from danqing.models.packing import packed_bytes
 from danqing.models.precision import Precision
-from danqing.models.prepare import prepare_denoiser
-from danqing.models.preview import LatentRgb
 from danqing.models.singlefile.facts import facts_of
 from danqing.models.t5 import T5Reader, load_t5
 from danqing.models.text import TextEncoder, TextOptions, TextState
 from danqing.sampling.tables import FlowTable
 from danqing.spec.errors import BadFileError
-from danqing.spec.model import ModelInfo
 
 T5_TOKENS = 256
 """How many tokens of T5 the family was trained with; as many zeros stand in its place where it is left out."""
@@ -90,39 +87,21 @@ def _grown(states: Tensor, tokens: int, width: int) -> Tensor:
     return torch.nn.functional.pad(states, (0, width - states.shape[1], 0, tokens - states.shape[0]))
 
 
-def load(
-    info: ModelInfo,
-    precision: Precision,
-    device: torch.device,
-    vae_path: Path | None = None,
-    *,
-    fast_cpu: bool = True,
-) -> StableDiffusion3:
+def load(task: Loading) -> StableDiffusion3:
     """Load a diffusers folder, or a file with what belongs to it.
-
-    Args:
-        info: From the catalogue; `path` is the folder or the file.
-        precision: Number formats.
-        device: Where it shall compute.
-        vae_path: Another autoencoder: a diffusers folder or a file.
-        fast_cpu: As for `prepare_denoiser`.
 
     Raises:
         MissingWeightsError: T5 is there without its tokenizer, or another part is nowhere.
         BadFileError: A file is damaged.
     """
-    place = Path(info.path)
+    place = Path(task.info.path)
     parts = _from_file if place.is_file() else _from_folder
-    found = parts(place, precision, device, vae_path)
+    found = parts(place, task.precision, task.device, task.vae_path)
     return StableDiffusion3(
-        info=info,
-        precision=precision,
-        device=device,
+        **task.around(found.transformer),
         text=found.clips[0],
-        unet=prepare_denoiser(found.transformer, precision, device, fast_cpu=fast_cpu),
         vae=found.vae,
         table=FlowTable(shift=facts_of("sd3")["scheduler"]["shift"] if place.is_file() else _shift(place)),
-        preview=LatentRgb.of(info),
         texts=found.clips,
         t5=found.t5,
     )

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from danqing.models.families.parts import Tower, load_parts
+from danqing.models.families.parts import Loading, Tower, load_parts
 from danqing.models.families.sd import Added, StableDiffusion
 from danqing.models.packing import packed_bytes
-from danqing.models.precision import Precision
-from danqing.models.prepare import prepare_denoiser
-from danqing.models.preview import LatentRgb
 from danqing.models.text import TextEncoder, TextState
 from danqing.spec.errors import BadFileError
-from danqing.spec.model import ModelInfo
 
 _FIRST = Tower("text_encoder", "tokenizer")
 _SECOND = Tower("text_encoder_2", "tokenizer_2", projection=True)
@@ -77,38 +72,20 @@ def _longer(states: Tensor, tokens: int) -> Tensor:
     return torch.nn.functional.pad(states, (0, 0, 0, tokens - len(states)))
 
 
-def load(
-    info: ModelInfo,
-    precision: Precision,
-    device: torch.device,
-    vae_path: Path | None = None,
-    *,
-    fast_cpu: bool = True,
-) -> StableDiffusionXL:
-    """Load a checkpoint.
-
-    Args:
-        info: From the catalogue; `path` is a diffusers folder or a file.
-        precision: Number formats; the autoencoder overflows in float16, where `Precision` has float32 for it.
-        device: Where it shall compute.
-        vae_path: An autoencoder to use instead of the checkpoint's own: a diffusers folder or a file.
-        fast_cpu: As for `prepare_denoiser`.
+def load(task: Loading) -> StableDiffusionXL:
+    """Load a checkpoint; the autoencoder is in float32 where `Precision` says so, since it overflows in float16.
 
     Raises:
         BadFileError: Its second text encoder gives no pooled text.
     """
-    towers = (_SECOND,) if info.variant == "refiner" else (_FIRST, _SECOND)
-    parts = load_parts(info, precision, device, vae_path, towers=towers, hidden=True)
+    towers = (_SECOND,) if task.info.variant == "refiner" else (_FIRST, _SECOND)
+    parts = load_parts(task, towers=towers, hidden=True)
     if not hasattr(parts.texts[-1].model, "text_projection"):
-        raise BadFileError("the second text encoder has no projection", value=info.path)
+        raise BadFileError("the second text encoder has no projection", value=task.info.path)
     return StableDiffusionXL(
-        info=info,
-        precision=precision,
-        device=device,
+        **task.around(parts.unet),
         text=parts.texts[0],
-        unet=prepare_denoiser(parts.unet, precision, device, fast_cpu=fast_cpu),
         vae=parts.vae,
         table=parts.table,
-        preview=LatentRgb.of(info),
         texts=parts.texts,
     )
