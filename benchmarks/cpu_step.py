@@ -21,6 +21,7 @@ from benchmarks._report import Options, Outcome, run
 from benchmarks._timing import alternate
 from danqing.models import precision as precisions
 from danqing.models.catalog import identify
+from danqing.models.families.parts import Loading
 from danqing.models.families.sd import StableDiffusion, load
 from danqing.models.loader import pick_device
 from danqing.models.packing import packed_bytes
@@ -61,7 +62,7 @@ def theirs(folder: Path, device: torch.device, side: int) -> Callable[[], object
 def _load(folder: Path, shape: Shape, device: torch.device) -> StableDiffusion:
     # bfloat16 files load into either precision; float32 ones would only take twice the disk.
     write_folder(folder, shape, torch.bfloat16)
-    return load(identify(folder), precisions.choose(device), device)
+    return load(Loading(identify(folder), precisions.choose(device), device))
 
 
 def measure(options: Options) -> Outcome:
