@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# One thread each: two processes with one thread are faster than one with two.
+TEST_PROCESSES ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
@@ -14,10 +17,10 @@ demo: $(STAMP)
 	$(BIN)/danqing demo
 
 test: $(DEV_STAMP)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(DEV_STAMP)
-	$(BIN)/python -m pytest --run-slow
+	$(PYTEST) --run-slow
 
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check .

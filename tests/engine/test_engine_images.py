@@ -91,6 +91,10 @@ def test_making_room_for_image_prompts_ends(image_easel: Easel):
     (one,) = image_easel.plans(image_prompts=[{"image": image_easel.picture(photo())}])
     image_easel.latents([one])
     call = image_easel.executor.denoised()[0]
-    image_easel.executor.relieve(call)
+    # One kind of thing is given up at a time, and how many are in memory depends on the tests before.
+    given_up = 0
+    while image_easel.executor.relieve(call):
+        given_up += 1
+        assert given_up < 5
     image_easel.executor.run([call])
     assert not image_easel.executor.relieve(call)
