@@ -101,6 +101,15 @@ def default_tokenizer() -> ClipTokenizer:
 
 def _load(folder: Path) -> Tokenizer:
     whole, vocab, merges = folder / "tokenizer.json", folder / "vocab.json", folder / "merges.txt"
+    stamps = tuple(path.stat().st_mtime_ns if path.is_file() else 0 for path in (whole, vocab, merges))
+    return _loaded(folder, stamps)
+
+
+@lru_cache(maxsize=8)
+def _loaded(folder: Path, stamps: tuple[int, ...]) -> Tokenizer:
+    """The library's tokenizer of a folder whose files are of these dates; nothing of it changes afterwards."""
+    del stamps
+    whole, vocab, merges = folder / "tokenizer.json", folder / "vocab.json", folder / "merges.txt"
     try:
         if whole.is_file():
             tokenizer = Tokenizer.from_str(_read(whole))

@@ -144,7 +144,7 @@ def _from_file(
         vae = build.build_vae(checkpoint.path, checkpoint.vae, checkpoint.vae_prefix, weights, precision.vae)
     return Parts(
         texts=tuple(texts),
-        unet=build.build_unet(checkpoint, weights, precision.denoiser),
+        unet=build.build_unet(checkpoint, weights, precision.denoiser, channels_last=precision.channels_last),
         vae=ready(vae, device),
         table=SigmaTable.from_alphas_cumprod(build.build_alphas(checkpoint)),
     )

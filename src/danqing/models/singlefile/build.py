@@ -27,11 +27,21 @@ from danqing.spec.errors import BadFileError
 Module = TypeVar("Module", bound=nn.Module)
 _MINDED = 3
 """How many of the missing names a message lists."""
+_CONVOLUTION = 4
+"""Dimensions of a convolution's weight."""
 _IGNORED = ("logit_scale", "position_ids", "text_projection.weight", "text_projection")
 
 
-def build_unet(checkpoint: Checkpoint, weights: Weights, dtype: torch.dtype) -> UNet2DConditionModel:
+def build_unet(
+    checkpoint: Checkpoint, weights: Weights, dtype: torch.dtype, *, channels_last: bool = False
+) -> UNet2DConditionModel:
     """The denoiser, in a number format.
+
+    Args:
+        checkpoint: What the file holds.
+        weights: Its tensors.
+        dtype: Number format.
+        channels_last: Lay out convolutions so at once; a later change would copy them all again.
 
     Raises:
         BadFileError: The file's tensors are not the ones that its shapes promise.
@@ -40,7 +50,8 @@ def build_unet(checkpoint: Checkpoint, weights: Weights, dtype: torch.dtype) -> 
     if checkpoint.ema:
         names = _averaged(names, weights)
     converted = convert_ldm_unet_checkpoint(names, checkpoint.unet)
-    return filled(lambda: UNet2DConditionModel.from_config(checkpoint.unet), converted, dtype, checkpoint.path)
+    layout = torch.channels_last if channels_last else torch.preserve_format
+    return filled(lambda: UNet2DConditionModel.from_config(checkpoint.unet), converted, dtype, checkpoint.path, layout)
 
 
 def build_vae(
@@ -122,8 +133,14 @@ def _layer(name: str) -> int:
     return int(parts[0]) if parts[0].isdigit() else -1
 
 
-def filled(make: Callable[[], Any], tensors: Mapping[str, Any], dtype: torch.dtype, path: Path) -> Any:
-    """A module with these weights, each copied once into its number format."""
+def filled(
+    make: Callable[[], Any],
+    tensors: Mapping[str, Any],
+    dtype: torch.dtype,
+    path: Path,
+    layout: torch.memory_format = torch.preserve_format,
+) -> Any:
+    """A module with these weights, each copied once into its number format, convolutions in this layout."""
     with init_empty_weights():
         module = cast("nn.Module", make())
     wanted = {name: tuple(one.shape) for name, one in module.state_dict().items()}
@@ -137,6 +154,11 @@ def filled(make: Callable[[], Any], tensors: Mapping[str, Any], dtype: torch.dty
             allowed=", ".join(f"{name} {wanted.get(name, 'not there')}" for name in wrong[:_MINDED]),
             next_step="download the file again, or use its folder in diffusers' layout",
         )
-    state = {name: tensor.to(dtype, copy=True) for name, tensor in tensors.items()}
+    state = {
+        name: tensor.to(
+            dtype, copy=True, memory_format=layout if tensor.dim() == _CONVOLUTION else torch.preserve_format
+        )
+        for name, tensor in tensors.items()
+    }
     module.load_state_dict(state, strict=True, assign=True)
     return module
