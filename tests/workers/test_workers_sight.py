@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from danqing.models import clip, clip_files
+from danqing.models.interrogators import opening
 from danqing.spec.errors import MissingWeightsError
 from danqing.store.vectors import from_text
 from danqing.studio.service import Studio
@@ -130,3 +131,31 @@ def test_the_studio_says_what_is_missing(tmp_path: Path):
     with Studio(settings) as studio, pytest.raises(MissingWeightsError, match="mini-CLIP") as caught:
         studio.interrogate(png(photo()))
     assert str(incomplete) in str(caught.value.value)
+
+
+def test_a_named_interrogator_answers_and_needs_no_mini_clip(ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from danqing.models.interrogators.wording import interrogation
+    from danqing.spec.sight import Tag
+
+    asked: list[Any] = []
+
+    class Stand:
+        def look(self, picture: Image.Image, how: Any) -> Any:
+            asked.append((picture.size, how))
+            return interrogation("wd14", picture, "1girl", [Tag(text="1girl", score=0.9)], "a" * 64)
+
+    monkeypatch.setattr("danqing.workers.sight.open_interrogator", lambda name, *_: Stand())
+    monkeypatch.setattr(clip_files, "find_clip", None)  # would fail if it were asked
+    question = InterrogateCommand(
+        task_id="t", picture=given(photo()), tags=7, interrogator="wd14", threshold=0.2, character_threshold=0.6
+    )
+    (answer,) = ask(question, models=tmp_path)
+    assert isinstance(answer, InterrogatedMessage), answer
+    assert answer.interrogation.wording("zh-Hant").caption == "1girl"
+    assert asked == [(photo().size, opening.Look(7, 0.2, 0.6))]
+
+
+def test_a_named_interrogator_that_is_missing_is_said(ask, tmp_path: Path):
+    (answer,) = ask(InterrogateCommand(task_id="t", picture=given(photo()), interrogator="wd14"), models=tmp_path)
+    assert isinstance(answer, TaskFailedMessage)
+    assert (answer.error["code"], answer.error["field"]) == ("missing_weights", "interrogator")

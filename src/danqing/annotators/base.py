@@ -21,7 +21,7 @@ from danqing.annotators import (
     tile,
     tones,
 )
-from danqing.annotators.learned import IMPLEMENTED, find_weights, has_package, require_weights
+from danqing.annotators.learned import IMPLEMENTED, OWN, find_weights, has_package, require_weights
 from danqing.annotators.sheet import Bytes, Sheet, split_alpha
 from danqing.annotators.sizes import resize_map, resize_picture, working_size
 from danqing.spec.errors import InvalidRequestError
@@ -113,7 +113,7 @@ def _run(info: AnnotatorInfo, sheet: Sheet, weights_dir: Path | None) -> Bytes:
         return CLASSICAL[info.key](sheet)
     folder = require_weights(info, weights_dir)
     # by name, so that nothing that imports this module loads torch
-    networks = importlib.import_module("danqing.annotators.networks")
+    networks = importlib.import_module(OWN.get(info.key, "danqing.annotators.networks"))
     found: Bytes = networks.run(info.key, sheet, folder)
     return found
 

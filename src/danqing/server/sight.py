@@ -12,6 +12,7 @@ from danqing.server.bodies import LookBody, ScoreBody, SearchBody, picture_of, r
 from danqing.server.deps import StudioDep
 from danqing.server.examples import LOOK_BODY, SCORE_BODY, SEARCH_BODY
 from danqing.spec.sight import Found, Interrogation
+from danqing.studio.sight import Interrogating
 
 router = APIRouter(tags=["sight"])
 _LOOK: TypeAdapter[LookBody] = TypeAdapter(LookBody)
@@ -23,7 +24,10 @@ _SEARCH: TypeAdapter[SearchBody] = TypeAdapter(SearchBody)
 async def interrogate(request: HttpRequest, studio: StudioDep) -> Interrogation:
     """Tags, measured colours and a caption that can be used as a prompt, in three languages."""
     body = validated(_LOOK, await read_json_object(request))
-    return await run_in_threadpool(lambda: studio.interrogate(picture_of(body.image, "image"), tags=body.tags))
+    asked = Interrogating(body.interrogator, body.threshold, body.character_threshold)
+    return await run_in_threadpool(
+        lambda: studio.interrogate(picture_of(body.image, "image"), tags=body.tags, asked=asked)
+    )
 
 
 @router.post("/score", openapi_extra={"requestBody": SCORE_BODY})

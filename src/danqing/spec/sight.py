@@ -22,6 +22,7 @@ class Tag(Data):
 
     text: str
     score: float = Probability
+    kind: str = Field(default="", description="`general` or `character` in a tagger's list; empty for others")
 
 
 class ColorShare(Data):
@@ -68,13 +69,17 @@ class Interrogation(Data):
     """What a picture shows."""
 
     words: dict[Language, Wording]
-    concept: str = Field(description="hexcode of the best vocabulary entry: the same in every language")
+    concept: str = Field(
+        default="", description="hexcode of the built-in's best vocabulary entry: the same in every language"
+    )
     score: float = Probability
     style: str | None = Field(default=None, description="a key of spec.registry.picture_styles")
     style_score: float = Field(default=0.0, ge=0, le=1, description="share of this style among all known ones")
     colors: tuple[ColorShare, ...] = Field(default=(), description="of the subject, largest first")
     background: Background
-    model: str = Field(description="content hash of the mini-CLIP that looked")
+    model: str = Field(description="content hash of the network that looked")
+    interrogator: str = Field(default="builtin", description="who looked: a key of spec.registry.interrogators")
+    rating: str | None = Field(default=None, description="how fit for whom a WD tagger holds it: general … explicit")
 
     def wording(self, language: Language) -> Wording:
         """The words in one language."""

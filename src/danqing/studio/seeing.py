@@ -7,7 +7,7 @@ from typing import Any
 
 from danqing.spec.sight import Found, Interrogation
 from danqing.store.base import RecordQuery
-from danqing.studio.sight import Sight
+from danqing.studio.sight import BY_BUILTIN, Interrogating, Sight
 
 LARGEST_PAGE = 1000
 
@@ -20,9 +20,21 @@ class Seeing(ABC):
     def _sight(self) -> Sight:
         """The open studio's sight."""
 
-    def interrogate(self, picture: bytes | str, *, tags: int = 12) -> Interrogation:
-        """Tags, colours and a caption of a file's bytes, `record:<id>` or `sha256:<hex>`. MissingWeightsError."""
-        return self._sight.interrogate(picture, tags=tags)
+    def interrogate(
+        self, picture: bytes | str, *, tags: int | None = None, asked: Interrogating = BY_BUILTIN
+    ) -> Interrogation:
+        """Tags, colours and a caption.
+
+        Args:
+            picture: A file's bytes, `record:<id>` or `sha256:<hex>`.
+            tags: At most so many; None for what the interrogator gives by itself.
+            asked: Who is to look, and what counts as seen.
+
+        Raises:
+            InvalidRequestError: There is no such interrogator, or it takes no threshold.
+            MissingWeightsError: It is not installed.
+        """
+        return self._sight.interrogate(picture, tags=tags, asked=asked)
 
     def search(self, text: str = "", *, like: bytes | str | None = None, limit: int = 20, **only: Any) -> list[Found]:
         """Records by look, best first: by words, by a picture like theirs, or by both (the mean of the cosines).

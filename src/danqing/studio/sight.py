@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from danqing.spec.errors import InvalidRequestError, NotFoundError, WorkerError
+from danqing.spec.registry.interrogators import BUILTIN, check_threshold, find_interrogator
 from danqing.spec.sight import Found, Interrogation
 from danqing.store.base import RecordQuery, Store
 from danqing.store.blobs import BlobStore
@@ -36,6 +37,24 @@ MAX_TEXT_CHARS = 2000
 BATCH = 32
 _SHOWN_PX = 512  # mini-CLIP looks at 128 px; colours need no more than this
 _EVERY_RECORD = 1_000_000
+
+
+@dataclass(frozen=True)
+class Interrogating:
+    """Who is to look at a picture.
+
+    Attributes:
+        interrogator: Key, label or alias of `spec.registry.interrogators`.
+        threshold: Tags less likely are left out; None for its own.
+        character_threshold: The same for names of characters.
+    """
+
+    interrogator: str = BUILTIN
+    threshold: float | None = None
+    character_threshold: float | None = None
+
+
+BY_BUILTIN = Interrogating()
 
 
 @dataclass(frozen=True)
@@ -67,9 +86,21 @@ class Sight:
         self._limits = limits
         self._looking = threading.Lock()
 
-    def interrogate(self, picture: Picture, *, tags: int = 12) -> Interrogation:
+    def interrogate(
+        self, picture: Picture, *, tags: int | None = None, asked: Interrogating = BY_BUILTIN
+    ) -> Interrogation:
         """See `Studio.interrogate`."""
-        command = InterrogateCommand(task_id=new_id(), picture=self._source(picture), tags=tags)
+        info = find_interrogator(asked.interrogator)
+        check_threshold(info, asked.threshold, "threshold")
+        check_threshold(info, asked.character_threshold, "character_threshold")
+        command = InterrogateCommand(
+            task_id=new_id(),
+            picture=self._source(picture),
+            tags=info.tags if tags is None else tags,
+            interrogator=info.key,
+            threshold=asked.threshold,
+            character_threshold=asked.character_threshold,
+        )
         answer = _wait(self._pool.ask(command))
         if not isinstance(answer, InterrogatedMessage):
             raise WorkerError("the worker answered another question", value=answer.type)

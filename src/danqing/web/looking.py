@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
+from pydantic import Field
 
+from danqing.models.interrogators.files import is_ready
 from danqing.spec.base import Data, PictureRef
 from danqing.spec.errors import DanqingError, MissingWeightsError, UnsupportedError
 from danqing.spec.model import ModelInfo
 from danqing.spec.record import Record
 from danqing.spec.registry.families import BUILTIN_MODEL
+from danqing.spec.registry.interrogators import BUILTIN, INTERROGATORS
 from danqing.spec.sight import Interrogation
 from danqing.spec.upscale import UpscaleRequest
 from danqing.studio.annotating import AnnotateRequest, annotate
+from danqing.studio.sight import Interrogating
 from danqing.web.answers import PREFIX, from_page, language_of, refused, summary
 from danqing.web.controls import offers
 from danqing.web.errors import explain
@@ -28,9 +32,10 @@ _TAGS = 10
 
 
 class LookBody(Data):
-    """The picture to look at."""
+    """The picture to look at, and who is to look."""
 
     image: PictureRef
+    interrogator: str = Field(default=BUILTIN, max_length=64)
 
 
 def looking_router(studio: Studio) -> APIRouter:
@@ -40,9 +45,15 @@ def looking_router(studio: Studio) -> APIRouter:
     @router.post("/interrogate", dependencies=[Depends(from_page)])
     def interrogate(body: LookBody, request: Request) -> JSONResponse:
         try:
-            return JSONResponse({"words": _words(studio.interrogate(body.image, tags=_TAGS))})
+            return JSONResponse({"words": _words(_interrogated(studio, body))})
         except DanqingError as error:
-            return _blind(error, request)
+            return _blind(error, request) if body.interrogator == BUILTIN else refused(error, request)
+
+    @router.get("/interrogators")
+    def interrogators() -> JSONResponse:
+        models = studio.settings.models_path
+        ready = [{"key": info.key, "name": info.name} for info in INTERROGATORS if is_ready(info, models)]
+        return JSONResponse({"interrogators": ready})
 
     @router.get("/looks", dependencies=[Depends(from_page)])
     def looks(request: Request, search: str = "") -> JSONResponse:
@@ -73,7 +84,7 @@ def controls_router(studio: Studio) -> APIRouter:
     @router.get("/controls")
     def controls(request: Request, model: str = "") -> JSONResponse:
         try:
-            return JSONResponse(offers(studio, _model(studio, model)))
+            return JSONResponse(offers(studio, named_model(studio, model)))
         except DanqingError as error:
             return refused(error, request)
 
@@ -88,10 +99,18 @@ def controls_router(studio: Studio) -> APIRouter:
     return router
 
 
-def _model(studio: Studio, name: str) -> ModelInfo:
+def named_model(studio: Studio, name: str) -> ModelInfo:
+    """The model of this name; the built-in one, or the first, or bare defaults where it is not there."""
     models = studio.models()
     named = [info for info in models if info.name == name] or [info for info in models if info.name == BUILTIN_MODEL]
     return (named or models)[0] if models else ModelInfo(name=name, family="", path="", sha256="0" * 64)
+
+
+def _interrogated(studio: Studio, body: LookBody) -> Interrogation:
+    """What was seen; a tagger gives as many tags as it has, for its tags are the prompt."""
+    if body.interrogator == BUILTIN:
+        return studio.interrogate(body.image, tags=_TAGS)
+    return studio.interrogate(body.image, asked=Interrogating(body.interrogator))
 
 
 def _words(seen: Interrogation) -> dict[str, Any]:

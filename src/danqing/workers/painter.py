@@ -174,9 +174,9 @@ class Painter:
             idle = False
 
     def _ask(self, command: protocol.TaskCommand) -> None:
-        """Answer a question beside the painting; only the loading of mini-CLIP, once, stops that."""
+        """Answer a question beside the painting; only the loading of what answers it, once, stops that."""
         try:
-            self.sight.open()
+            self.sight.prepare(command)
         except DanqingError as error:
             self.send(failed(command, error))
             return

@@ -14,6 +14,7 @@ from danqing.spec.base import Data, Sha256
 from danqing.spec.events import PreviewEvent, ProgressEvent
 from danqing.spec.plan import Plan
 from danqing.spec.record import Timings, Versions
+from danqing.spec.registry.interrogators import BUILTIN
 from danqing.spec.sight import Interrogation
 from danqing.spec.upscale import UpscalePlan
 
@@ -68,6 +69,9 @@ class InterrogateCommand(Data):
     task_id: str
     picture: PictureSource
     tags: int = Field(default=12, ge=0, le=100)
+    interrogator: str = BUILTIN
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    character_threshold: float | None = Field(default=None, ge=0, le=1)
 
 
 class EmbedCommand(Data):

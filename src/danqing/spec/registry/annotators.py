@@ -17,6 +17,7 @@ from danqing.spec.registry.annotator_types import (
     ParameterValue,
     WeightsInfo,
 )
+from danqing.spec.registry.annotators_carried import CARRIED
 from danqing.spec.registry.lookup import match, unknown
 
 WEIGHTS_FOLDER = "models/ControlNetPreprocessor"
@@ -251,7 +252,7 @@ def _aux(key: str, aliases: tuple[str, ...], kind: MapKind, files: tuple[str, ..
         "mlsd": ("line", "mlsd_lsd"),
         "depth": ("block", "depth_relief"),
         "normal": ("block", "normal_relief"),
-        "openpose": ("pose", None),
+        "openpose": ("pose", key.replace("openpose", "mediapipe_pose")),
     }
     control_class, instead = classes[start]
     weights = WeightsInfo("controlnet-aux", "controlnet_aux", files, _AUX_WEIGHTS)
@@ -318,6 +319,7 @@ LEARNED: tuple[AnnotatorInfo, ...] = (
         ),
         instead="seg_superpixels",
     ),
+    *CARRIED,
 )
 
 ANNOTATORS: tuple[AnnotatorInfo, ...] = (*CLASSICAL, *LEARNED)
