@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from danqing.cli.option_names import in_option_words
 from danqing.cli.options import WorkerOptions, takes
-from danqing.cli.paint_request import PaintOptions, in_option_words, request_data, upload_pictures, without_pictures
+from danqing.cli.paint_request import PaintOptions, request_data, upload_pictures, without_pictures
 from danqing.cli.pictures import plan_target, save_pictures
 from danqing.cli.session import follow, open_studio, settings_of, terminal_of
 from danqing.cli.terminal import Terminal

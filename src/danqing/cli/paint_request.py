@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +13,9 @@ import typer
 from danqing.cli.control_option import SYNTAX, parse_control
 from danqing.cli.image_option import SYNTAX as IMAGE_SYNTAX
 from danqing.cli.image_option import parse_image_prompt
-from danqing.spec.errors import BadFileError, DanqingError, InvalidRequestError, NotFoundError
+from danqing.cli.region_option import SYNTAX as REGION_SYNTAX
+from danqing.cli.region_option import parse_region
+from danqing.spec.errors import BadFileError, InvalidRequestError, NotFoundError
 from danqing.studio.service import Studio
 
 SIDES = ("left", "right", "top", "bottom")
@@ -87,6 +88,15 @@ class PaintOptions:
             "--control", help="A ControlNet and the picture it follows; repeatable.", panel=_CONTROL, metavar=SYNTAX
         ),
     ] = None
+    region: Annotated[
+        list[str] | None,
+        _option(
+            "--region", help="A box or a mask with words of its own; repeatable.", panel=_CONTROL, metavar=REGION_SYNTAX
+        ),
+    ] = None
+    region_engine: Annotated[
+        str | None, _option("--region-engine", help="attention or latent; what fits if unset.", panel=_CONTROL)
+    ] = None
     image_prompt: Annotated[
         list[str] | None,
         _option("--image-prompt", help="A picture to paint like; repeatable.", panel=_LIKE, metavar=IMAGE_SYNTAX),
@@ -103,6 +113,13 @@ class PaintOptions:
         None
     )
     hires_strength: Annotated[float | None, _option("--hires-strength", help="0 to 1.", panel=_HIRES)] = None
+    hires_model: Annotated[
+        str | None, _option("--hires-model", help="Another model for it; one that only enlarges, too.", panel=_HIRES)
+    ] = None
+    refiner: Annotated[str | None, _option("--refiner", help="A model for the last steps.", panel=_HIRES)] = None
+    refiner_at: Annotated[
+        float | None, _option("--refiner-at", help="Share of the steps before it, for example 0.8.", panel=_HIRES)
+    ] = None
     variation_seed: Annotated[int | None, _option("--variation-seed", help="Second seed.", panel=_VARIATION)] = None
     variation_strength: Annotated[
         float | None, _option("--variation-strength", help="Share of the second seed.", panel=_VARIATION)
@@ -137,8 +154,11 @@ def request_data(options: PaintOptions, output_format: str | None) -> dict[str, 
         "sampling": _set(sampler=options.sampler, schedule=options.scheduler, steps=options.steps, eta=options.eta),
         "guidance": _set(scale=options.cfg, rescale=options.cfg_rescale),
         "hires": _hires(options),
+        "refiner": _refiner(options),
         "variation": _variation(options),
         "controls": [parse_control(text) for text in options.control or ()] or None,
+        "regions": [parse_region(text) for text in options.region or ()] or None,
+        "region_engine": options.region_engine,
         "image_prompts": [parse_image_prompt(text) for text in options.image_prompt or ()] or None,
         "image_mix": options.image_mix,
         "image_adapter": options.image_adapter,
@@ -191,10 +211,23 @@ def _size(options: PaintOptions) -> tuple[int | None, int | None]:
 
 
 def _hires(options: PaintOptions) -> dict[str, Any] | None:
-    others = _set(upscaler=options.hires_upscaler, steps=options.hires_steps, strength=options.hires_strength)
+    others = _set(
+        upscaler=options.hires_upscaler,
+        steps=options.hires_steps,
+        strength=options.hires_strength,
+        model=options.hires_model,
+    )
     if options.hires is None and others is None:
         return None
     return {"scale": 2.0 if options.hires is None else options.hires, **(others or {})}
+
+
+def _refiner(options: PaintOptions) -> dict[str, Any] | None:
+    if options.refiner is None and options.refiner_at is not None:
+        raise InvalidRequestError(
+            "--refiner-at needs a model that takes over", field="--refiner-at", next_step="add --refiner MODEL"
+        )
+    return None if options.refiner is None else _set(model=options.refiner, switch_at=options.refiner_at)
 
 
 def _variation(options: PaintOptions) -> dict[str, Any] | None:
@@ -288,7 +321,10 @@ def _with_pictures(data: dict[str, Any], named: Callable[[str, str], str]) -> di
         for unit in data.get("controls", ())
     ]
     prompts = [one | {"image": named(one["image"], "--image-prompt")} for one in data.get("image_prompts", ())]
-    lists = {"controls": controls, "image_prompts": prompts}
+    regions = [
+        one | ({"mask": named(one["mask"], "--region")} if "mask" in one else {}) for one in data.get("regions", ())
+    ]
+    lists = {"controls": controls, "image_prompts": prompts, "regions": regions}
     return data | changed | {name: units for name, units in lists.items() if units}
 
 
@@ -320,60 +356,3 @@ def read_file(path: Path, option: str, max_bytes: int) -> bytes:
         value=str(path),
         allowed=f"a PNG, JPEG or WebP file of at most {max_bytes} bytes",
     )
-
-
-OPTION_OF_FIELD = {
-    "prompt": "BRIEF",
-    "negative_prompt": "--negative",
-    "styles": "--style",
-    "width_px": "--width or --size",
-    "height_px": "--height or --size",
-    "schedule": "--scheduler",
-    "guidance.scale": "--cfg",
-    "guidance.rescale": "--cfg-rescale",
-    "hires.scale": "--hires",
-    "hires.upscaler": "--hires-upscaler",
-    "hires.steps": "--hires-steps",
-    "hires.strength": "--hires-strength",
-    "variation.seed": "--variation-seed",
-    "variation.strength": "--variation-strength",
-    "image": "--init",
-    "resize_mode": "--resize",
-    "mask_blur_px": "--mask-blur",
-    "padding_px": "--padding",
-    "feather_px": "--feather",
-    "output.format": "--format",
-    "clip_skip": "--clip-skip",
-    "margins": "--expand",
-    "controls": "--control",
-    "image_prompts": "--image-prompt",
-    "image_mix": "--image-mix",
-    "image_adapter": "--image-adapter",
-}
-_SAME_NAME = frozenset({"model", "vae", "syntax", "count", "seed", "noise", "strength", "mask", "fill"})
-
-
-@contextmanager
-def in_option_words() -> Generator[None, None, None]:
-    """Name the option instead of the Request's field in errors raised inside."""
-    try:
-        yield
-    except DanqingError as error:
-        if error.field is not None and not error.field.startswith("--"):
-            error.field = option_of(error.field)
-        raise
-
-
-def option_of(field: str) -> str:
-    """The option that sets a field of the Request.
-
-    >>> option_of("sampling.steps"), option_of("width_px"), option_of("margins.left_px")
-    ('--steps', '--width or --size', '--expand')
-    """
-    short = field.removeprefix("sampling.")
-    if short in _SAME_NAME or short in {"sampler", "steps", "eta"}:
-        return f"--{short}"
-    for name, option in OPTION_OF_FIELD.items():
-        if short == name or short.startswith(f"{name}."):
-            return option
-    return field

@@ -1,0 +1,66 @@
+"""Errors of a Request in the words of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from danqing.spec.errors import DanqingError
+
+OPTION_OF_FIELD = {
+    "prompt": "BRIEF",
+    "negative_prompt": "--negative",
+    "styles": "--style",
+    "width_px": "--width or --size",
+    "height_px": "--height or --size",
+    "schedule": "--scheduler",
+    "guidance.scale": "--cfg",
+    "guidance.rescale": "--cfg-rescale",
+    "hires.scale": "--hires",
+    "hires.upscaler": "--hires-upscaler",
+    "hires.steps": "--hires-steps",
+    "hires.strength": "--hires-strength",
+    "variation.seed": "--variation-seed",
+    "variation.strength": "--variation-strength",
+    "image": "--init",
+    "resize_mode": "--resize",
+    "mask_blur_px": "--mask-blur",
+    "padding_px": "--padding",
+    "feather_px": "--feather",
+    "output.format": "--format",
+    "clip_skip": "--clip-skip",
+    "margins": "--expand",
+    "controls": "--control",
+    "regions": "--region",
+    "region_engine": "--region-engine",
+    "image_prompts": "--image-prompt",
+    "image_mix": "--image-mix",
+    "image_adapter": "--image-adapter",
+}
+_SAME_NAME = frozenset({"model", "vae", "syntax", "count", "seed", "noise", "strength", "mask", "fill"})
+
+
+@contextmanager
+def in_option_words() -> Generator[None, None, None]:
+    """Name the option instead of the Request's field in errors raised inside."""
+    try:
+        yield
+    except DanqingError as error:
+        if error.field is not None and not error.field.startswith("--"):
+            error.field = option_of(error.field)
+        raise
+
+
+def option_of(field: str) -> str:
+    """The option that sets a field of the Request.
+
+    >>> option_of("sampling.steps"), option_of("width_px"), option_of("margins.left_px")
+    ('--steps', '--width or --size', '--expand')
+    """
+    short = field.removeprefix("sampling.")
+    if short in _SAME_NAME or short in {"sampler", "steps", "eta"}:
+        return f"--{short}"
+    for name, option in OPTION_OF_FIELD.items():
+        if short == name or short.startswith(f"{name}."):
+            return option
+    return field
