@@ -69,6 +69,9 @@ def test_interrogate(danqing, picture):
     refused = danqing("interrogate", str(picture), "--language", "fr")
     assert refused.code == 2
     assert "zh-Hant" in refused.err
+    for wrong in (("--with", "gpt"), ("--threshold", "0.5"), ("--threshold", "2")):
+        assert danqing("interrogate", str(picture), *wrong).code == 2
+    assert danqing("interrogate", str(picture), "--with", "Danqing", "--tags", "3").out == said.out
     assert danqing("interrogate", "nowhere.png").code == 2
     assert danqing("interrogate", "record:nobody").code == 2
 

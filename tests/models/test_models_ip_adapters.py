@@ -87,10 +87,10 @@ def test_an_adapter_needs_an_image_tower_of_its_width(home: Path):
     build_tower(home / "clip_vision" / "narrow", width=8)
     assert "24 wide" in problem(Catalog(home), "like-tiny")
     tower = build_tower(home / "clip_vision" / "right")
-    (found,) = Catalog(home).image_adapters()
+    (found,) = (one for one in Catalog(home).image_adapters() if one.kind == "ip_adapter")
     assert found.encoder.path == str(tower)
     beside = build_tower(home / "IP-Adapter" / "image_encoder", seed=5)
-    (found,) = Catalog(home).image_adapters()
+    (found,) = (one for one in Catalog(home).image_adapters() if one.kind == "ip_adapter")
     assert found.encoder.path == str(beside)
 
 
@@ -99,7 +99,7 @@ def test_among_controlnets_as_a1111_keeps_them(home: Path):
     build_tower(home / "clip_vision")
     save_file({"control_model.input": torch.zeros(1)}, home / "ControlNet" / "line.safetensors")
     catalog = Catalog(home)
-    assert [info.name for info in catalog.image_adapters()] == ["like-tiny"]
+    assert [info.name for info in catalog.image_adapters()] == ["like-tiny", "revision"]
     assert "like-tiny.safetensors" not in catalog.problems()
     assert "line.safetensors" in catalog.problems()
 

@@ -93,13 +93,13 @@ def test_a_mask_is_a_box_of_any_form(easel: Easel, engine: str):
     assert torch.equal(found, latent(easel, regions=[region("a blue dog", LEFT)], region_engine=engine))
 
 
-def test_negative_words_of_a_region(easel: Easel):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_negative_words_of_a_region(easel: Easel, engine: str):
     def painted(**fields: Any) -> torch.Tensor:
         return latent(easel, negative_prompt="rain", regions=[region("a dog", LEFT, **fields)], region_engine=engine)
 
-    for engine in ENGINES:
-        assert near(painted(negative_prompt="rain"), painted())
-        assert not near(painted(negative_prompt="the blue sea"), painted())
+    assert near(painted(negative_prompt="rain"), painted())
+    assert not near(painted(negative_prompt="the blue sea"), painted())
 
 
 def test_beside_others_as_alone(easel: Easel):

@@ -17,6 +17,7 @@ from torch import Tensor
 from danqing.adapters.change import Change
 from danqing.adapters.lora import LowRank, WithMagnitude
 from danqing.adapters.lycoris import Difference, Hadamard, Kronecker, Scaling, Turn
+from danqing.adapters.transformer_names import to_diffusers
 from danqing.models.headers import read_header
 from danqing.models.network_keys import SECOND_TEXT, TEXT, UNET, EmbeddingKey, read_key
 from danqing.spec.errors import BadFileError, UnsupportedError
@@ -82,7 +83,9 @@ def read_network(path: Path) -> NetworkWeights:
             numbers.setdefault((what.part, what.layer), {})[what.number] = tensor
     scales = _Scales(path)
     for (part, layer), own in numbers.items():
-        found.layers[part, layer] = _change(own, scales.of(part, layer, own), f"{path.name}, {layer}")
+        where = f"{path.name}, {layer}"
+        for name, numbers_of in to_diffusers(layer, own, where) if part == UNET else ((layer, own),):
+            found.layers[part, name] = _change(numbers_of, scales.of(part, layer, own), where)
     return found
 
 

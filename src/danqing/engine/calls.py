@@ -111,6 +111,19 @@ class ImageInput:
     rows: tuple[bool, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class RegionInput:
+    """Regions whose words a Denoise Call's cross-attentions read at their own places.
+
+    Attributes:
+        shares: Of the whole and of each region at each latent pixel, float32 [1 + n, 1, h, w]; their sum is 1.
+        rows: For each row of the Call the contexts of the regions, [tokens, width] each; empty for a plain row.
+    """
+
+    shares: torch.Tensor
+    rows: tuple[tuple[torch.Tensor, ...], ...]
+
+
 @dataclass(frozen=True)
 class SizeNumbers:
     """What SDXL is told of a picture besides words (arXiv 2307.01952, section 2.2), in pixels.
@@ -151,6 +164,7 @@ class Denoise:
         sizes: For each row, where the model reads pooled texts.
         networks: LoRA and hypernetworks in the denoiser, with their strength now; Calls with other sets share a batch.
         distilled: The guidance that the network itself is told, where it was distilled so (FLUX dev).
+        regions: Words of regions in the cross-attentions; Calls with and without them share a batch.
     """
 
     model: ModelKey
@@ -165,6 +179,7 @@ class Denoise:
     sizes: tuple[SizeNumbers, ...] = ()
     networks: tuple[NetworkUse, ...] = ()
     distilled: float = 0.0
+    regions: RegionInput | None = None
 
     @property
     def control_set(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from danqing.adapters.control import Control, ControlRows, control_of
 from danqing.adapters.ip_adapter import IpAdapter, RowImages, image_rows
 from danqing.adapters.networks import LoadedNetworks
+from danqing.adapters.regions import RowRegions, attending
 from danqing.adapters.t2i import AdapterRows
 from danqing.engine.calls import (
     ControlInput,
@@ -30,10 +31,12 @@ from danqing.engine.calls import (
     ImageInput,
     ModelCall,
     ModelKey,
+    RegionInput,
     Upscale,
 )
 from danqing.enhance.shelf import LoadedUpscalers
 from danqing.models.controlnet import LoadedControlNet
+from danqing.models.families.foreign import ForeignModel
 from danqing.models.families.sd import Added, StableDiffusion
 from danqing.models.loader import Loader
 from danqing.models.preview import to_uint8
@@ -42,6 +45,7 @@ from danqing.models.text import TextState
 from danqing.spec.errors import OutOfMemoryError
 from danqing.spec.model import ModelRef
 from danqing.spec.network import NetworkUse
+from danqing.spec.registry.foreign import is_foreign
 
 # Latent pixels in one denoiser batch: beyond this a CPU gains nothing, a GPU a little.
 CPU_BATCH_LATENT_PX = 8_192
@@ -128,6 +132,9 @@ class TorchExecutor:
             side_px = max(call.tile.shape[-2:])
             return self.loader.drop_others() or self.upscalers.get(call.upscaler).tile_smaller(side_px)
         try:
+            if is_foreign(call.model.model.family):
+                pipeline = self.loader.foreign(call.model.model, call.model.precision)
+                return self.loader.drop_others(pipeline) or pipeline.tile()
             model = self._model(call.model)
         except (torch.OutOfMemoryError, MemoryError):
             return self.loader.drop_others()
@@ -158,6 +165,8 @@ class TorchExecutor:
             return list(torch.split(self.upscalers.get(first.upscaler)(tiles), 1))
         if isinstance(first, EmbedImage):
             return self._embed([cast("EmbedImage", call) for call in calls])
+        if isinstance(first, Exclusive):
+            return [first.run(self._exclusive(first.model))]
         model = self._model(first.model)
         if isinstance(first, Denoise):
             return self._denoise(model, [cast("Denoise", call) for call in calls])
@@ -168,9 +177,13 @@ class TorchExecutor:
             return list(torch.split(model.encode_image(images), 1))
         if isinstance(first, Decode):
             return self._decode(model, [cast("Decode", call) for call in calls])
-        if isinstance(first, Describe):
-            return [Description(model.info, model.table)] * len(calls)
-        return [first.run(model)]
+        return [Description(model.info, model.table)] * len(calls)
+
+    def _exclusive(self, key: ModelKey) -> StableDiffusion | ForeignModel:
+        """The model that work of its own is given: a whole pipeline, where its family is painted by one."""
+        if is_foreign(key.model.family):
+            return self.loader.foreign(key.model, key.precision)
+        return self._model(key)
 
     def _denoise(self, model: StableDiffusion, calls: Sequence[Denoise]) -> list[Tensor]:
         """One batch for each context length; rows go back to the Calls they came from."""
@@ -188,7 +201,8 @@ class TorchExecutor:
         for (_, perturbed, adapter), rows in buckets.items():
             with_extra = calls[0].extra is not None
             networks = self.networks.in_denoiser(model.unet, [calls[index].networks for index, _ in rows])
-            with self._image_prompts(model, adapter, calls, rows), networks:
+            regions = attending(model.unet, [_row_regions(calls[index].regions, row) for index, row in rows])
+            with regions, self._image_prompts(model, adapter, calls, rows), networks:
                 output = model.denoise(
                     torch.cat([calls[index].x for index, _ in rows]),
                     torch.tensor([calls[index].sigma for index, _ in rows]),
@@ -274,6 +288,11 @@ def _image_adapters(calls: Sequence[ModelCall]) -> list[ModelRef]:
     """The image adapters of some Calls, each once."""
     found = [call.images.adapter for call in calls if isinstance(call, Denoise) and call.images is not None]
     return list(dict.fromkeys(found))
+
+
+def _row_regions(regions: RegionInput | None, row: int) -> RowRegions | None:
+    """The regions of one row of a Call."""
+    return None if regions is None or not regions.rows[row] else RowRegions(regions.shares, regions.rows[row])
 
 
 def _row_images(images: ImageInput | None, row: int) -> RowImages | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from danqing.models import checkpoint_files, controls, derived_files
 from danqing.models.diffusers_folders import BUILTIN_DIR, CHECKPOINT_DIRS, DENOISER_DIRS, identify, root_of
+from danqing.models.foreign_folders import identify_foreign, is_prior
 from danqing.models.hashes import HashCache, file_stamp
 from danqing.models.ip_adapters import IpAdapterShelf
 from danqing.models.networks import NetworkShelf
@@ -235,7 +236,9 @@ class Catalog:
 
     def _identify(self, folder: Path) -> ModelInfo | None:
         if (folder / "model_index.json").is_file():
-            return identify(folder, self._hashes)
+            if is_prior(folder):
+                return None
+            return identify_foreign(folder, root_of(folder), self._hashes) or identify(folder, self._hashes)
         derivation = derived_files.read_derivation(folder)
         if derivation is None:
             return None

@@ -86,6 +86,7 @@ def identify_checkpoint(path: Path, root: Path, hashes: HashCache, vae_root: Pat
         latent_scale=2 ** (len(vae["block_out_channels"]) - 1),
         unet_in_channels=int(unet["in_channels"]),
         context_width=int(unet["cross_attention_dim"]),
+        pooled_width=int(found.texts[-1].config.get("projection_dim", 512)) if found.family == "sdxl" else 0,
         block_widths=tuple(unet["block_out_channels"]),
         layers_per_block=controls.layers_of(unet),
         attention_widths=attention_widths(unet),

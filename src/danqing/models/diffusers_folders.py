@@ -86,6 +86,7 @@ def identify(folder: Path, hashes: HashCache | None = None) -> ModelInfo:
         latent_scale=2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1),
         unet_in_channels=inputs,
         context_width=width if isinstance(width := unet.get(_CONTEXT_WIDTH[not is_unet]), int) else 0,
+        pooled_width=_pooled_width(folder) if family == "sdxl" else 0,
         block_widths=tuple(int(one) for one in unet.get("block_out_channels", ())),
         layers_per_block=controls.layers_of(unet) if is_unet else (),
         attention_widths=attention_widths(unet) if is_unet else (),
@@ -159,12 +160,18 @@ def _flux_variant(folder: Path, transformer: dict[str, Any]) -> str:
 def no_such_flux(name: str, variant: str) -> UnsupportedError:
     """FLUX.1 fill, kontext, canny and depth read pictures in ways of their own."""
     return UnsupportedError(
-        f"{name} is a FLUX.1 that reads a picture besides words, which this version does not do",
+        f"{name} is a FLUX.1 that reads a picture besides words, which this version does not do from one file",
         field="model",
         value=variant,
-        allowed="FLUX.1 dev, krea and schnell",
-        next_step="choose another model; dev paints over a picture by img2img and inpaint",
+        allowed="FLUX.1 dev, krea and schnell; fill, kontext, canny and depth as diffusers folders",
+        next_step="use its diffusers folder, or dev, which paints over a picture by img2img and inpaint",
     )
+
+
+def _pooled_width(folder: Path) -> int:
+    """Width of the pooled text of SDXL, which its second text encoder gives."""
+    config = folder / "text_encoder_2" / "config.json"
+    return int(_config(config).get("projection_dim", 512)) if config.is_file() else 0
 
 
 def _variant(folder: Path, inputs: int, channels: int) -> str:

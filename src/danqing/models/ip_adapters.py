@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ FOLDERS = ("IP-Adapter", "ip-adapter", "ipadapter", "ip_adapter")
 SHARED_FOLDERS = ("ControlNet", "controlnet")
 """Where A1111's extension keeps image adapters among its ControlNets."""
 ENCODER_FOLDERS = ("clip_vision", "CLIPVision", "image_encoder")
+REVISION = "revision"
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 _PROJECTION, _NORM = "image_proj.proj.weight", "image_proj.norm.weight"
 _LAYER = "ip_adapter.{}.to_k_ip.weight"
@@ -50,6 +52,7 @@ class IpAdapterShelf:
         """(name, what it is or why it can't be used) of every image adapter, the built-in ones first."""
         candidates = ((path.relative_to(root).with_suffix("").as_posix(), path) for root, path in self._paths())
         found = look_at(candidates, self._identify)
+        found += [(info.name, info) for info in self._revisions()]
         self._hashes.save()
         return found
 
@@ -72,7 +75,7 @@ class IpAdapterShelf:
         usable = [info for _, info in scanned if isinstance(info, IpAdapterInfo)]
         fitting = [info for info in usable if not misfits(info, model)]
         own = {Path(model.weights_path).name, model.name}
-        fitting.sort(key=lambda info: 0 if info.base in own else 1 if info.base is None else 2)
+        fitting.sort(key=lambda info: (info.kind, 0 if info.base in own else 1 if info.base is None else 2))
         if fitting:
             return fitting[0]
         why = [f"{name}: {error.message}" for name, error in scanned if isinstance(error, DanqingError)]
@@ -120,6 +123,27 @@ class IpAdapterShelf:
             layer_widths=layers,
             description=str(about.get("description", "")),
         )
+
+    def _revisions(self) -> Iterator[IpAdapterInfo]:
+        """Every image tower of the models folder, for SDXL Revision, which needs nothing else."""
+        roots = [self._models_dir / name for name in ENCODER_FOLDERS] if self._models_dir is not None else []
+        for root in {root.resolve(): root for root in roots if root.is_dir()}.values():
+            for place in (root, *sorted(child for child in root.glob("*") if child.is_dir())):
+                width = _projection(place)
+                if width is None:
+                    continue
+                sha256 = self._hashes.folder(place)
+                name = REVISION if place == root else f"{REVISION}/{place.name}"
+                yield IpAdapterInfo(
+                    name=name,
+                    path=str(place),
+                    sha256=hashlib.sha256(f"{REVISION} {sha256}".encode()).hexdigest(),
+                    kind="revision",
+                    encoder=ImageEncoderInfo(path=str(place), sha256=sha256, embedding_width=width),
+                    context_width=width,
+                    layer_widths=(),
+                    description="SDXL Revision: a picture's vector in place of the pooled text",
+                )
 
     def _encoder(self, path: Path, embedding: int) -> ImageEncoderInfo:
         """The image tower beside an adapter, or the built-in one, whichever has the width it reads."""

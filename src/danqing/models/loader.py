@@ -9,16 +9,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, cast
+from weakref import WeakValueDictionary
 
 import torch
 
 from danqing.models import precision as precisions
 from danqing.models.catalog import Catalog
 from danqing.models.controlnet import LoadedControlNet, load_controlnet
-from danqing.models.families import flux, sd, sd3, sdxl
+from danqing.models.families import flux, foreign, sd, sd3, sdxl
 from danqing.models.families.parts import Loading
 from danqing.models.ip_adapter import ImageEncoder, LoadedIpAdapter, load_image_encoder, load_ip_adapter
 from danqing.models.offloading import free_bytes, host_bytes, settle, sizes_of
+from danqing.models.pipeline_sizes import part_sizes, place_pipeline
 from danqing.models.precision import Precision
 from danqing.models.residency import OFFLOADED, Residency, plan_residency
 from danqing.models.shelf import not_installed
@@ -28,7 +30,7 @@ from danqing.spec.errors import BadFileError, UnsupportedError
 from danqing.spec.model import ControlNetInfo, IpAdapterInfo, ModelInfo, ModelRef
 
 Control = LoadedControlNet | LoadedT2IAdapter
-Resident = sd.StableDiffusion | Control | LoadedIpAdapter | ImageEncoder
+Resident = sd.StableDiffusion | foreign.ForeignModel | Control | LoadedIpAdapter | ImageEncoder
 Loaded = TypeVar("Loaded", bound=Resident)
 
 
@@ -50,6 +52,7 @@ class Loader:
         self.fast_cpu = fast_cpu
         self.budget_bytes = budget_bytes or _half_the_memory(device)
         self.residencies: dict[str, Residency] = {}
+        self._painting: WeakValueDictionary[tuple[str, str | None, str], foreign.ForeignModel] = WeakValueDictionary()
         self._loaded: OrderedDict[tuple[str, str | None, str], Resident] = OrderedDict()
 
     def get(self, model: ModelRef, vae: ModelRef | None = None, precision: str = "auto") -> sd.StableDiffusion:
@@ -62,6 +65,20 @@ class Loader:
         """
         key = (model.sha256, vae.sha256 if vae else None, precision)
         return self._kept(key, lambda: self._load(model, vae, precision))
+
+    def foreign(self, model: ModelRef, precision: str = "auto") -> foreign.ForeignModel:
+        """The loaded pipeline of a model that its own pipeline paints.
+
+        Raises:
+            NotFoundError: It is not installed (any more).
+            UnsupportedError: Its class or precision cannot run here.
+            BadFileError: Its files are damaged, or bring code.
+        """
+        key = (model.sha256, None, precision)
+        # One that was given up and still paints is not loaded a second time.
+        found = self._kept(key, lambda: self._painting.get(key) or self._load_foreign(model, precision))
+        self._painting[key] = found
+        return found
 
     def controlnet(self, model: ModelRef, precision: str = "auto", beside: sd.StableDiffusion | None = None) -> Control:
         """The loaded ControlNet or T2I-Adapter, in the precision of the model it works beside.
@@ -127,6 +144,16 @@ class Loader:
             loaded = load(Loading(info, chosen, torch.device("cpu"), vae_path, fast_cpu=False))
             settle(loaded, residency, self.device)
             return loaded
+
+    def _load_foreign(self, model: ModelRef, precision: str) -> foreign.ForeignModel:
+        info = self._info(model)
+        chosen = precisions.choose(self.device, precision)
+        with _readable(f"the pipeline {info.name}", info.path):
+            sizes = part_sizes(info, chosen)
+            place = place_pipeline(sizes, free_bytes(self.device), self.device.type)
+            if place and self.drop_others():
+                place = place_pipeline(sizes, free_bytes(self.device), self.device.type)
+            return foreign.load(info, chosen, self.device, place)
 
     def _place(self, info: ModelInfo, precision: Precision) -> Residency:
         """Where its weights shall stay; other models go before it is offloaded."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -14,6 +15,7 @@ from danqing.models.headers import read_header
 from danqing.models.identity import identify_header
 from danqing.models.network_keys import SECOND_TEXT, TEXT, UNET, EmbeddingKey, NetworkKey, read_key
 from danqing.models.shelf import Kind, find_one, not_installed, spellings
+from danqing.models.sidecars import trigger_words
 from danqing.spec.errors import BadFileError, DanqingError, UnsupportedError
 from danqing.spec.files import FileIdentity, Header
 from danqing.spec.model import ModelRef
@@ -44,6 +46,23 @@ _HASH_DIGITS = 12
 _INPUTS = {"down", "hada_w1_b", "diff"}
 
 
+@dataclass(frozen=True)
+class Glance:
+    """A network file by its header alone.
+
+    Attributes:
+        name: Below its folder, without its ending.
+        path: Where it lies.
+        info: What it is, without its content hash; or why it cannot be used.
+        trigger_words: What calls it up, from its own metadata.
+    """
+
+    name: str
+    path: Path
+    info: NetworkInfo | DanqingError
+    trigger_words: tuple[str, ...] = ()
+
+
 class NetworkShelf:
     """The network files of a models folder.
 
@@ -56,6 +75,7 @@ class NetworkShelf:
         self._models_dir = models_dir
         self._hashes = hashes
         self._seen: dict[tuple[str, int, int], NetworkInfo | DanqingError] = {}
+        self._described: dict[tuple[str, int, int], tuple[NetworkInfo, tuple[str, ...]] | DanqingError] = {}
         self._weights: dict[tuple[str, int, int], str] = {}
 
     def scan(self, kind: ShelfKind) -> list[tuple[str, NetworkInfo | DanqingError]]:
@@ -67,6 +87,22 @@ class NetworkShelf:
     def list(self, kind: ShelfKind) -> Sequence[NetworkInfo]:
         """Every usable file of a kind."""
         return [info for _, info in self.scan(kind) if isinstance(info, NetworkInfo)]
+
+    def glance(self, kind: ShelfKind) -> Iterator[Glance]:
+        """Every file of a kind by its header alone: no file is read whole, so `sha256` is empty."""
+        for name, path in self._candidates(kind):
+            try:
+                info, triggers = self._describe(path, name, kind)
+            except DanqingError as error:
+                yield Glance(name, path, error)
+            except OSError as error:
+                yield Glance(name, path, BadFileError(f"{path.name} cannot be read: {error}", value=str(path)))
+            else:
+                yield Glance(name, path, info, triggers)
+
+    def file(self, name: str, kind: ShelfKind) -> Path | None:
+        """The file with exactly this name below its folder."""
+        return next((path for at, path in self._candidates(kind) if at == name), None)
 
     def find(self, name: str, kind: NetworkKind) -> NetworkInfo:
         """The network with this name, stem, trainer's name or hash, in this order.
@@ -140,6 +176,23 @@ class NetworkShelf:
             return BadFileError(f"{path.name} cannot be read: {error}", value=str(path))
 
     def _identify(self, path: Path, name: str, kind: ShelfKind) -> NetworkInfo:
+        info, _ = self._describe(path, name, kind)
+        return info.model_copy(update={"sha256": self._hashes.file(path)})
+
+    def _describe(self, path: Path, name: str, kind: ShelfKind) -> tuple[NetworkInfo, tuple[str, ...]]:
+        """What the header says, and the words that call the network up; remembered."""
+        key = _stamp(path)
+        if key not in self._described:
+            try:
+                self._described[key] = self._read(path, name, kind)
+            except DanqingError as error:
+                self._described[key] = error
+        found = self._described[key]
+        if isinstance(found, DanqingError):
+            raise found
+        return found
+
+    def _read(self, path: Path, name: str, kind: ShelfKind) -> tuple[NetworkInfo, tuple[str, ...]]:
         header = read_header(path)
         identity = identify_header(header, path.name)
         if identity.kind not in _ALLOWED[kind]:
@@ -156,10 +209,10 @@ class NetworkShelf:
             facts["widths"] = tuple(sorted({int(key.split(".")[0]) for key in header.tensors if key[:1].isdigit()}))
         if kind == "embedding":
             facts["embeddings"] = _embeddings(header, Path(name).name)
-        return NetworkInfo(
+        info = NetworkInfo(
             name=name,
             path=str(path),
-            sha256=self._hashes.file(path),
+            sha256="",
             kind=kind,
             alias=metadata.get("ss_output_name") or metadata.get("modelspec.title") or None,
             family=identity.family,
@@ -168,6 +221,7 @@ class NetworkShelf:
             trigger_words=_trigger_words(metadata),
             **facts,
         )
+        return info, trigger_words(metadata)
 
 
 def _network_facts(header: Header) -> dict[str, Any]:

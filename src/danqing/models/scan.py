@@ -25,6 +25,7 @@ from danqing.models.scan_cache import ScanCache, Seen
 from danqing.models.sidecars import Sidecars, find_sidecars, trigger_words
 from danqing.spec.errors import DanqingError, NotFoundError
 from danqing.spec.files import FileIdentity, Header, ModelFile
+from danqing.spec.registry.foreign import find_foreign
 
 Progress = Callable[[int], None]
 _DEPTH_LIMIT = 24
@@ -310,7 +311,9 @@ def _pipeline(folder: Path) -> FileIdentity:
         ) from error
     index = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
     name = str(index.get("_class_name", ""))
+    known = find_foreign(name)
     family = next((family for start, family in _PIPELINES if name.startswith(start)), None)
+    family = family if known is None else known.family
     parts = tuple(part for part in index if not part.startswith("_") and (folder / part).is_dir())
     variant = "inpaint" if "Inpaint" in name else "edit" if "Pix2Pix" in name or "Edit" in name else "base"
     if family == "sd":
@@ -321,7 +324,9 @@ def _pipeline(folder: Path) -> FileIdentity:
         variant=variant,
         layout="diffusers folder",
         parts=parts,
-        why=f"{_INDEX} names {name or 'no class'}",
+        facts={} if known is None else {"pipeline": name, "kinds": known.kinds},
+        why=f"{_INDEX} names {name or 'no class'}"
+        + (f": {known.name}, painted by diffusers' own pipeline" if known else ""),
     )
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from danqing.engine.calls import Denoise, ModelKey, Report, SizeNumbers
+from danqing.models.text import TextState
 from danqing.pipelines.conditioning import Conditioning
 from danqing.pipelines.context import Context
 from danqing.pipelines.control import PassControl
 from danqing.pipelines.image_prompts import PassImages
+from danqing.pipelines.regions import PassRegion, PassRegions, blend
 from danqing.sampling.guidance import GuidanceSettings, combine_alone, guide, needs_uncond, perturbed_attention
 from danqing.spec.network import NetworkPlan, uses_at
 
@@ -31,6 +33,7 @@ class Stage:
         conditioning: Its words.
         images: Its image prompts.
         networks: LoRA and hypernetworks, whose strength may change over the steps.
+        regions: Boxes and masks with words of their own.
     """
 
     first_step: int
@@ -38,6 +41,32 @@ class Stage:
     conditioning: Conditioning
     images: PassImages | None = None
     networks: tuple[NetworkPlan, ...] = ()
+    regions: PassRegions | None = None
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a sampler asks: its latent [1, c, h, w], the noise level, the step, and who answers."""
+
+    x: Tensor
+    sigma: float
+    step: int
+    stage: Stage
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the rows of a Call read.
+
+    Attributes:
+        said: Rows of prompts.
+        denied: Rows of negative prompts.
+        perturbed: Rows with perturbed attention.
+    """
+
+    said: list[TextState]
+    denied: list[TextState]
+    perturbed: list[TextState] = field(default_factory=list["TextState"])
 
 
 @dataclass
@@ -119,36 +148,98 @@ class Denoiser:
         weights = stage.conditioning.weights
         guided = needs_uncond(self.guidance, sigma, step, self.steps)
         perturbed = 1 if self.guidance.pag_scale > 0 else 0
-        read = [*parts, *([negative] if guided else []), *([parts[0]] if perturbed else [])]
-        negatives = [len(parts) <= row < len(parts) + int(guided) for row in range(len(read))]
-        acting = [control for control in self.controls if control.acts_at(step, self.steps)]
-        controls = tuple(control.rows(len(parts), int(guided), perturbed) for control in acting)
-        shown = None
-        if stage.images is not None:
-            shown = stage.images.at(step, self.steps, len(parts), int(guided), perturbed)
-        pooled = tuple(state.pooled for state in read if state.pooled is not None)
-        rows: Tensor = yield Denoise(
-            stage.key,
-            x,
-            sigma,
-            tuple(state.states for state in read),
-            self.extra,
-            perturbed,
-            controls,
-            shown,
-            pooled=pooled,
-            sizes=tuple(self._numbers(negative) for negative in negatives) if pooled else (),
-            networks=uses_at(stage.networks, step, self.steps),
-            distilled=self.context.plan.passes[self.pass_index].guidance.distilled or 0.0,
+        regions = stage.regions
+        beside = [] if regions is None else regions.beside()
+        denying = [region for region in beside if guided and region.own_negative]
+        moment = Moment(x, sigma, step, stage)
+        read = Reading(
+            said=[*parts, *(region.words.at(step)[0][0] for region in beside)],
+            denied=[*([negative] if guided else []), *(region.words.at(step)[1] for region in denying)],
+            perturbed=[parts[0]] if perturbed else [],
         )
-        answers = list(torch.split(rows, 1))
-        conds = answers[: len(parts)]
-        if guided:
-            self.last_uncond = answers[len(parts)]
-            out = guide(self.guidance, self.last_uncond, conds, weights, (x, sigma))
+        answers = yield from self._ask(moment, read, stage.networks)
+        said, denied = answers[: len(read.said)], answers[len(read.said) : len(read.said) + len(read.denied)]
+        conds, uncond = said[: len(parts)], denied[0] if guided else None
+        if regions is not None and regions.engine == "latent":
+            painted = dict(zip(map(id, beside), said[len(parts) :], strict=True))
+            refused = dict(zip(map(id, denying), denied[1:], strict=True))
+            for region in regions.apart():
+                own = yield from self._apart(moment, region, negative if guided else None)
+                painted[id(region)], refused[id(region)] = own[0], own[-1]
+            conds, uncond = mixed(regions, conds, uncond, painted, refused)
+        if uncond is not None:
+            self.last_uncond = uncond
+            out = guide(self.guidance, uncond, conds, weights, (x, sigma))
         else:
             self.last_uncond = conds[0]
             out = combine_alone(conds, weights)
         if perturbed:
-            out = perturbed_attention(out, conds[0], answers[-1], self.guidance.pag_scale)
+            out = perturbed_attention(out, answers[0], answers[-1], self.guidance.pag_scale)
         return out
+
+    def _apart(
+        self, moment: Moment, region: PassRegion, negative: TextState | None
+    ) -> Generator[Any, Any, list[Tensor]]:
+        """Estimates for a region with networks of its own: its words, then what it denies."""
+        said, denied = region.words.at(moment.step)
+        refused = [] if negative is None else [denied if region.own_negative else negative]
+        return (yield from self._ask(moment, Reading([said[0]], refused), region.networks))
+
+    def _ask(
+        self, moment: Moment, read: Reading, networks: tuple[NetworkPlan, ...]
+    ) -> Generator[Any, Any, list[Tensor]]:
+        """The denoiser's estimates for each row, [1, c, h, w] each."""
+        stage, step = moment.stage, moment.step
+        counts = (len(read.said), len(read.denied), len(read.perturbed))
+        states = [*read.said, *read.denied, *read.perturbed]
+        negatives = [len(read.said) <= row < len(read.said) + len(read.denied) for row in range(len(states))]
+        controls = tuple(one.rows(*counts) for one in self.controls if one.acts_at(step, self.steps))
+        shown = None if stage.images is None else stage.images.at(step, self.steps, *counts)
+        pooled = tuple(state.pooled for state in states if state.pooled is not None)
+        if stage.images is not None and pooled:
+            told = stage.images.pooled
+            pooled = tuple(
+                text if negative else told(text, step, self.steps)
+                for text, negative in zip(pooled, negatives, strict=True)
+            )
+        rows: Tensor = yield Denoise(
+            stage.key,
+            moment.x,
+            moment.sigma,
+            tuple(state.states for state in states),
+            self.extra,
+            counts[2],
+            controls,
+            shown,
+            pooled=pooled,
+            sizes=tuple(self._numbers(negative) for negative in negatives) if pooled else (),
+            networks=uses_at(networks, step, self.steps),
+            distilled=self.context.plan.passes[self.pass_index].guidance.distilled or 0.0,
+            regions=None if stage.regions is None else stage.regions.attention(step, *counts),
+        )
+        return list(torch.split(rows, 1))
+
+
+def mixed(
+    regions: PassRegions,
+    conds: list[Tensor],
+    uncond: Tensor | None,
+    painted: Mapping[int, Tensor],
+    refused: Mapping[int, Tensor],
+) -> tuple[list[Tensor], Tensor | None]:
+    """Estimates for the whole's words with those of the regions mixed in, by the latent engine.
+
+    Args:
+        regions: In their order.
+        conds: For the parts of the whole's prompt, each [1, c, h, w].
+        uncond: For its negative prompt, if that was asked for.
+        painted: For the words of each region, by its identity.
+        refused: For the negative prompts of the regions that have one, or networks, of their own.
+    """
+    masks = [region.mask for region in regions.each]
+    said = [painted[id(region)] for region in regions.each]
+    conds = [blend(cond, masks, said) for cond in conds]
+    if uncond is None or not refused:
+        return conds, uncond
+    denied = [refused.get(id(region), uncond) for region in regions.each]
+    return conds, blend(uncond, masks, denied)

@@ -10,14 +10,15 @@ from danqing.engine.calls import Decode, EncodeImage
 from danqing.pipelines import pixels
 from danqing.pipelines.context import Context, Step
 from danqing.pipelines.control import Scene
+from danqing.pipelines.foreign import Given, foreign_pass
 from danqing.pipelines.passes import Start, run_pass
 from danqing.pipelines.upscale import FILTERS, enlarge
 from danqing.spec.geometry import SizePx
 from danqing.spec.registry.upscalers import UpscalerInfo, find_upscaler
 
 
-def hires(context: Context, index: int, before: Tensor | Image.Image) -> Step[Tensor]:
-    """Latents [1, c, h, w] of a hires pass.
+def hires(context: Context, index: int, before: Tensor | Image.Image) -> Step[Tensor | Image.Image]:
+    """Latents [1, c, h, w] of a hires pass; the picture where a pipeline paints it as a whole.
 
     Args:
         context: The Plan on its way.
@@ -25,6 +26,8 @@ def hires(context: Context, index: int, before: Tensor | Image.Image) -> Step[Te
         before: Latents of the pass before, or its finished picture.
     """
     planned = context.plan.passes[index]
+    if planned.pipeline is not None:
+        return (yield from _foreign(context, index, before))
     upscaler = None if planned.upscaler_file is not None else find_upscaler(planned.upscaler or "latent")
     previous = context.key(context.plan.passes[index - 1].model)
     key = context.key(planned.model)
@@ -47,6 +50,18 @@ def hires(context: Context, index: int, before: Tensor | Image.Image) -> Step[Te
     if planned.strength == 0:
         return latent
     return (yield from run_pass(context, index, Start(latent, scene=scene)))
+
+
+def _foreign(context: Context, index: int, before: Tensor | Image.Image) -> Step[Image.Image]:
+    """The pass by a pipeline that enlarges a picture itself, or that paints over one enlarged before."""
+    planned = context.plan.passes[index]
+    if isinstance(before, Tensor):
+        previous = context.key(context.plan.passes[index - 1].model)
+        before = pixels.to_image((yield Decode(previous, before)))
+    if planned.strength == 0:
+        return pixels.resize(before, planned.size, "stretch")
+    given = before if planned.strength is None else pixels.resize(before, planned.size, "stretch")
+    return (yield from foreign_pass(context, index, Given(given)))
 
 
 def _scene(context: Context, index: int) -> Scene:

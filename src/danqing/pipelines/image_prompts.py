@@ -19,6 +19,7 @@ from torch import Tensor
 from danqing.engine.calls import EmbedImage, ImageInput
 from danqing.pipelines import pixels
 from danqing.pipelines.context import Context, Step
+from danqing.planning.image_prompts import REVISION_FAMILY
 from danqing.spec.image_prompt import ImageMix
 from danqing.spec.model import ModelRef
 from danqing.spec.plan import ImageAdapterPlan, ImagePromptPlan
@@ -53,8 +54,8 @@ class PassImages:
         Returns:
             None where none acts at this step.
         """
-        acting = [index for index, one in enumerate(self.prompts) if one.start <= step / steps <= one.end]
-        if not acting:
+        acting = self._acting(step, steps)
+        if not acting or self.is_revision:
             return None
         weights = [self.prompts[index].weight for index in acting]
         # The strongest sets the strength, so that a second picture at a weight near 0 changes next to nothing.
@@ -64,6 +65,31 @@ class PassImages:
             embeddings, shares = average(embeddings, shares)[None], (1.0,)
         rows = (True,) * conds + (False,) * unconds + (True,) * perturbed
         return ImageInput(self.adapter, embeddings, shares, strength, rows)
+
+    @property
+    def is_revision(self) -> bool:
+        """Whether the pictures stand in place of SDXL's pooled text, and not in its attention."""
+        return self.adapter.family == REVISION_FAMILY
+
+    def _acting(self, step: int, steps: int) -> list[int]:
+        return [index for index, one in enumerate(self.prompts) if one.start <= step / steps <= one.end]
+
+    def pooled(self, text: Tensor, step: int, steps: int) -> Tensor:
+        """What SDXL is told in place of a pooled text [width] at a step: at weight 1 the picture alone.
+
+        Several pictures are one vector between them. Below weight 1 the vector lies between text and picture.
+
+        Args:
+            text: Pooled.
+            step: Counted from 0.
+            steps: Of the pass.
+        """
+        acting = self._acting(step, steps)
+        if not acting or not self.is_revision:
+            return text
+        weights = [self.prompts[index].weight for index in acting]
+        picture = average(self.embeddings[acting], weights).to(text)
+        return torch.lerp(text, picture, max(weights))
 
 
 def average(embeddings: Tensor, shares: Sequence[float]) -> Tensor:

@@ -10,6 +10,7 @@ from danqing.engine.calls import Describe, Description, EncodeImage
 from danqing.pipelines import pixels
 from danqing.pipelines.context import Context, Step
 from danqing.pipelines.control import Scene
+from danqing.pipelines.foreign import Given, foreign_pass
 from danqing.pipelines.passes import Start, run_pass
 from danqing.spec.errors import InvalidRequestError
 from danqing.spec.plan import InitPlan
@@ -35,6 +36,8 @@ def img2img(context: Context) -> Step[Tensor | Image.Image]:
         return pixels.resize(picture, base.size, init.resize_mode)
     key = context.key(base.model)
     resized = pixels.resize(picture, base.size, init.resize_mode)
+    if base.pipeline is not None:
+        return (yield from foreign_pass(context, 0, Given(resized)))
     if init.resize_mode == "latent":
         described: Description = yield Describe(key)
         scale = described.info.latent_scale

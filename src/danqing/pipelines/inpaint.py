@@ -13,6 +13,7 @@ from danqing.engine.calls import Decode, Describe, Description, EncodeImage, Mod
 from danqing.pipelines import masks, pixels
 from danqing.pipelines.context import Context, Step
 from danqing.pipelines.control import Frame, Scene
+from danqing.pipelines.foreign import Given, foreign_pass
 from danqing.pipelines.img2img import init_of
 from danqing.pipelines.passes import Start, noise_settings, run_pass
 from danqing.planning.crops import masked_crop
@@ -133,6 +134,10 @@ def _paste(original: Image.Image, painted: Painted, mask: Image.Image, box: BoxP
 
 def repaint(context: Context, work: Repaint) -> Step[Painted]:
     """Run the base pass over the masked part."""
+    if context.plan.base.pipeline is not None:
+        begun = pixels.fill_masked(work.image, work.mask) if work.fill != "original" else work.image
+        picture = yield from foreign_pass(context, 0, Given(begun, work.mask))
+        return _coloured(context, picture, work, work.mask)
     key = context.key(context.plan.base.model)
     yield Report(0, context.plan.base.sampling.steps, context.fraction(0), 0, "load")
     described: Description = yield Describe(key)
@@ -150,9 +155,16 @@ def repaint(context: Context, work: Repaint) -> Step[Painted]:
     if work.soft is None:
         painted = blend(painted, 0.0)
     picture = pixels.to_image((yield Decode(key, painted)))
+    shown = work.mask if work.soft is None else masks.changed_mask(latent, painted, work.mask, work.soft)
+    return _coloured(context, picture, work, shown)
+
+
+def _coloured(context: Context, picture: Image.Image, work: Repaint, shown: Image.Image) -> Painted:
+    """What the pass made, at the size of the pass, with the colours of the picture where that was asked for."""
+    size = work.image.size
+    picture = picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
     if context.plan.init is not None and context.plan.init.colour_correction:
         picture = pixels.match_colours(picture, work.image)
-    shown = work.mask if work.soft is None else masks.changed_mask(latent, painted, work.mask, work.soft)
     return Painted(picture, shown, soft=work.soft is not None)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from danqing.engine.calls import Describe, Description, EncodeImage, ModelKey, Report
-from danqing.pipelines import conditioning, image_prompts
+from danqing.pipelines import conditioning, image_prompts, regions
 from danqing.pipelines.context import Context, Step
 from danqing.pipelines.control import Scene, pass_controls
 from danqing.pipelines.denoiser import Blend, Denoiser, Stage
@@ -59,6 +59,7 @@ def run_pass(context: Context, index: int, start: Start) -> Step[Tensor]:
     yield Report(0, steps, context.fraction(0), index, "encode")
     controls = pass_controls(context, index, start.scene)
     stages = yield from _stages(context, index, key, steps)
+    stages = yield from _with_regions(context, index, stages, latent_shape(described, planned.size), start.scene)
     noise = PictureNoise(noise_settings(context.plan.seeds, described.info.latent_scale))
     extra = start.extra
     if extra is None and described.info.is_inpainting:
@@ -113,6 +114,16 @@ def _stages(context: Context, index: int, key: ModelKey, steps: int) -> Step[lis
         images = yield from image_prompts.embed(context, planned.refiner.image_adapter)
         stages.append(Stage(max(switch, 1), other, words, images, planned.refiner.networks))
     return stages
+
+
+def _with_regions(
+    context: Context, index: int, stages: list[Stage], shape: tuple[int, int, int, int], scene: Scene
+) -> Step[list[Stage]]:
+    found: list[Stage] = []
+    for stage in stages:
+        prepared = yield from regions.prepare(context, stage.key, index, shape[2:], scene.frame)
+        found.append(replace(stage, regions=prepared))
+    return found
 
 
 def fitted(described: Description, size: SizePx) -> Description:

@@ -13,7 +13,7 @@ from danqing.pipelines.img2img import img2img, init_of
 from danqing.pipelines.inpaint import inpaint
 from danqing.pipelines.outpaint import outpaint
 from danqing.pipelines.txt2img import txt2img
-from danqing.spec.plan import Plan
+from danqing.spec.plan import PassPlan, Plan
 from danqing.spec.registry.samplers import find_sampler
 
 _BASE = {"txt2img": txt2img, "img2img": img2img, "inpaint": inpaint, "outpaint": outpaint}
@@ -48,5 +48,10 @@ def _paint(context: Context) -> Step[Image.Image]:
 
 def expected_calls(plan: Plan) -> float:
     """How many model calls a Plan will take, for shortest-remaining-first scheduling and estimates of time."""
-    per_pass = (steps_of(planned) * find_sampler(planned.sampling.sampler).order for planned in plan.passes)
+    per_pass = (steps_of(planned) * _order(planned) for planned in plan.passes)
     return float(sum(per_pass) + 4 * len(plan.passes))
+
+
+def _order(planned: PassPlan) -> int:
+    """Model calls of a step."""
+    return 1 if planned.pipeline is not None else find_sampler(planned.sampling.sampler).order

@@ -11,6 +11,7 @@ from danqing.spec.errors import DanqingError, InvalidRequestError, UnsupportedEr
 from danqing.spec.model import ControlNetInfo, ModelInfo, ModelRef
 from danqing.spec.plan import ControlPlan
 from danqing.spec.registry.annotators import find_annotator, resolve_parameters
+from danqing.spec.registry.control_filters import map_type
 from danqing.spec.registry.controls import union_type
 from danqing.spec.request import InpaintRequest, OutpaintRequest, Request, Txt2ImgRequest
 
@@ -104,7 +105,7 @@ def _union_type(net: ControlNetInfo, unit: ControlUnit, annotator: str) -> str |
     """
     if net.kind != "union":
         return None
-    found = union_type(unit.control_type or annotator, net.control_types)
+    found = union_type(map_type(unit.control_type) if unit.control_type else annotator, net.control_types)
     if found is None:
         raise InvalidRequestError(
             f"the union ControlNet {net.name} must know what the map shows",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import groupby
 from typing import Protocol
 
@@ -9,11 +10,16 @@ from danqing.planning.content import content_of
 from danqing.spec.errors import UnsupportedError
 from danqing.spec.model import IpAdapterInfo, ModelInfo, ModelRef
 from danqing.spec.plan import ImageAdapterPlan, ImagePromptPlan
+from danqing.spec.registry.foreign import find_foreign
 from danqing.spec.request import Request
 
 ADAPTER_FAMILY = "ip_adapter"
 ENCODER_FAMILY = "image_encoder"
-"""What stands for the family in the ModelRefs of an image adapter and of its image tower."""
+REVISION_FAMILY = "revision"
+"""What stands for the family in the ModelRefs of an image adapter, of its image tower, and of a tower alone."""
+
+
+_FAMILIES = {"ip_adapter": ADAPTER_FAMILY, "revision": REVISION_FAMILY}
 
 
 class ImageAdapterFinder(Protocol):
@@ -70,13 +76,17 @@ def adapter_for(request: Request, catalog: ImageAdapterFinder, model: ModelInfo)
         found = catalog.find_image_adapter(request.image_adapter)
         check_fits(found, model)
     return ImageAdapterPlan(
-        model=ModelRef(name=found.name, sha256=found.sha256, family=ADAPTER_FAMILY),
+        model=ModelRef(name=found.name, sha256=found.sha256, family=_FAMILIES[found.kind]),
         encoder=ModelRef(name=f"{found.name} image encoder", sha256=found.encoder.sha256, family=ENCODER_FAMILY),
     )
 
 
 def misfits(adapter: IpAdapterInfo, model: ModelInfo) -> list[str]:
     """Why an image adapter cannot work in a model; empty where nothing speaks against it."""
+    if model.foreign is not None:
+        return ["the model's own pipeline reads pictures by itself, or not at all"]
+    if adapter.kind == "revision":
+        return _revision_misfits(adapter, model)
     reasons: list[str] = []
     if model.context_width and adapter.context_width != model.context_width:
         reasons.append(
@@ -86,6 +96,23 @@ def misfits(adapter: IpAdapterInfo, model: ModelInfo) -> list[str]:
         ours, theirs = (_counted(widths) for widths in (adapter.layer_widths, model.attention_widths))
         reasons.append(f"it is made for cross-attentions of width {ours}, the model's are {theirs}")
     return reasons
+
+
+def _revision_misfits(adapter: IpAdapterInfo, model: ModelInfo) -> list[str]:
+    if not model.pooled_width:
+        return [f"Revision puts a picture in place of SDXL's pooled text, which a model of {model.family} has not"]
+    if adapter.encoder.embedding_width != model.pooled_width:
+        widths = f"{adapter.encoder.embedding_width} wide, the model's pooled texts are {model.pooled_width}"
+        return [f"its pictures' vectors are {widths}"]
+    return []
+
+
+def likes_pictures(adapters: Iterable[IpAdapterInfo], model: ModelInfo) -> bool:
+    """Whether a model can paint like pictures with what is installed."""
+    if model.foreign is not None:
+        known = find_foreign(model.foreign.index)
+        return known is not None and known.most_images > 0
+    return any(not misfits(adapter, model) for adapter in adapters)
 
 
 def _counted(widths: tuple[int, ...]) -> str:

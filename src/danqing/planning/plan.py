@@ -8,11 +8,12 @@ import secrets
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from danqing.planning import sizes
-from danqing.planning.content import content_of
+from danqing.planning import foreign, pictures, sizes
 from danqing.planning.controls import ControlFinder, plan_controls
 from danqing.planning.image_prompts import ImageAdapterFinder, adapter_for, plan_image_prompts
 from danqing.planning.networks import NetworkFinder, NetworkPlanner
+from danqing.planning.regions import check_networks, engine_for, plan_regions, region_words
+from danqing.planning.sampling import sampling_for
 from danqing.planning.upscaling import UpscalerFinder, chosen_upscaler
 from danqing.planning.words import PromptLibrary, Words, words_of
 from danqing.spec.errors import InvalidRequestError, UnsupportedError
@@ -20,29 +21,27 @@ from danqing.spec.geometry import SizePx
 from danqing.spec.model import ModelInfo, ModelRef
 from danqing.spec.plan import (
     ControlPlan,
-    InitPlan,
-    MaskPlan,
-    OutpaintPlan,
+    ImageAdapterPlan,
     PassPlan,
     Plan,
     RefinerPlan,
-    SamplingPlan,
+    RegionWords,
     SeedPlan,
     TextPlan,
 )
-from danqing.spec.registry.samplers import find_sampler, split_legacy_name
-from danqing.spec.registry.schedules import find_schedule
+from danqing.spec.region import RegionEngine
 from danqing.spec.request import (
     Guidance,
     Hires,
     InpaintRequest,
     OutpaintRequest,
     Request,
-    Sampling,
     Txt2ImgRequest,
 )
 
 MAX_SEED = 2**32 - 1
+MAX_STAGES = 3
+"""How many models may follow each other by themselves: DeepFloyd IF has two after its first."""
 
 
 class ModelFinder(ControlFinder, ImageAdapterFinder, NetworkFinder, UpscalerFinder, Protocol):
@@ -123,6 +122,9 @@ class _Planner:
         self.controls: tuple[ControlPlan, ...] = ()
         self.networks = NetworkPlanner(catalog)
         self.notes: list[str] = list(dict.fromkeys(note for words in self.words for note in words.notes))
+        said = [(words.prompt, words.negative_prompt) for words in self.words]
+        self.region_engine: RegionEngine = engine_for(request, self.model) if request.regions else "attention"
+        self.notes += foreign.check_base(request, self.model, said)
 
     def plans(self) -> tuple[Plan, ...]:
         sides = [self._base_size(words) for words in self.words]
@@ -136,18 +138,24 @@ class _Planner:
     def _plan(self, words: Words, size: SizePx, seeds: SeedPlan) -> Plan:
         request = self.request
         base = self._base_pass(words, size)
-        passes: tuple[PassPlan, ...] = (base,)
+        base = base.model_copy(update={"regions": self._regions(base.text, self.model, seeds.seed)})
+        passes = [base]
         if request.hires is not None:
-            passes = (base, self._hires_pass(request.hires, base, words))
+            passes.append(self._hires_pass(request.hires, base, words))
+            regions = self._regions(passes[-1].text, self._hires_model(request.hires), seeds.seed)
+            passes[-1] = passes[-1].model_copy(update={"regions": regions})
+        passes += self._next_stages(passes[-1], words)
         return Plan(
             kind=request.kind,
             seeds=seeds,
-            passes=passes,
+            passes=tuple(passes),
             vae=_ref(self.catalog.find_vae(request.vae)) if request.vae else None,
-            init=self._init(),
-            mask=self._mask(),
-            outpaint=self._outpaint(),
+            init=pictures.init_plan(request),
+            mask=pictures.mask_plan(request),
+            outpaint=pictures.outpaint_plan(request),
             controls=self.controls,
+            regions=plan_regions(request, self._drawn_on(base)),
+            region_engine=self.region_engine,
             image_prompts=plan_image_prompts(request),
             image_mix=request.image_mix,
             precision=request.precision,
@@ -155,6 +163,14 @@ class _Planner:
             parent=request.parent,
             notes=tuple(self.notes),
         )
+
+    def _regions(self, whole: TextPlan, model: ModelInfo, seed: int) -> tuple[RegionWords, ...]:
+        def load(text: TextPlan) -> dict[str, Any]:
+            return self._loaded(text, model)
+
+        found = region_words(self.request, whole, seed, self.inputs.library, load)
+        check_networks(found, self.region_engine)
+        return found
 
     def _controls(self) -> tuple[ControlPlan, ...]:
         request = self.request
@@ -164,7 +180,7 @@ class _Planner:
         if request.refiner is not None and request.refiner.switch_at < 1.0:
             models.append(("base", self.catalog.find(request.refiner.model)))
         if request.hires is not None:
-            models.append(("hires", self.catalog.find(request.hires.model) if request.hires.model else self.model))
+            models.append(("hires", self._hires_model(request.hires)))
         return plan_controls(request, self.catalog, models)
 
     def _base_size(self, words: Words) -> SizePx:
@@ -216,7 +232,7 @@ class _Planner:
 
     def _base_pass(self, words: Words, size: SizePx) -> PassPlan:
         request, model = self.request, self.model
-        sampling = self._sampling(request.sampling, model)
+        sampling = sampling_for(request.sampling, model)
         init = not isinstance(request, Txt2ImgRequest)
         text = self._text(words.prompt, words.negative_prompt)
         return PassPlan(
@@ -231,9 +247,14 @@ class _Planner:
             strength=request.strength if init else None,
             exact_steps=request.exact_steps if init else False,
             refiner=self._refiner(sampling.steps, text),
-            image_adapter=adapter_for(request, self.catalog, model),
+            pipeline=foreign.class_for(request, model),
+            image_adapter=self._adapter(model),
             **self._loaded(text, model),
         )
+
+    def _adapter(self, model: ModelInfo) -> ImageAdapterPlan | None:
+        """What reads image prompts; a pipeline that paints as a whole reads them by itself."""
+        return None if model.foreign is not None else adapter_for(self.request, self.catalog, model)
 
     def _text(self, prompt: str, negative_prompt: str) -> TextPlan:
         request = self.request
@@ -243,23 +264,12 @@ class _Planner:
 
     def _loaded(self, text: TextPlan, model: ModelInfo, *, refiner: bool = False) -> dict[str, Any]:
         """The fields of a pass that name what its words load besides the model."""
+        if model.foreign is not None:
+            return {}
         resolve = self.networks.of_refiner if refiner else self.networks.of_pass
         found = resolve(text.prompt, text.negative_prompt, model)
         self.notes.extend(note for note in found.notes if note not in self.notes)
         return {"networks": found.networks, "embeddings": found.embeddings}
-
-    def _sampling(self, wanted: Sampling, model: ModelInfo) -> SamplingPlan:
-        name, schedule = split_legacy_name(wanted.sampler or model.defaults.sampler)
-        sampler = find_sampler(name)
-        chosen = find_schedule(
-            wanted.schedule or schedule or (model.defaults.schedule if wanted.sampler is None else "automatic")
-        )
-        return SamplingPlan(
-            sampler=sampler.key,
-            schedule=sampler.default_schedule if chosen.key == "automatic" else chosen.key,
-            steps=wanted.steps or model.defaults.steps,
-            **wanted.model_dump(exclude={"sampler", "schedule", "steps"}),
-        )
 
     def _guidance_scale(self, words: Words, model: ModelInfo) -> float:
         asked, own = self.request.guidance.scale, model.defaults.guidance_scale
@@ -269,7 +279,9 @@ class _Planner:
         return own if own <= 1.0 else own * (words.guidance_factor or 1.0)
 
     def _hires_pass(self, hires: Hires, base: PassPlan, words: Words) -> PassPlan:
-        model = self.catalog.find(hires.model) if hires.model else self.model
+        model = self._hires_model(hires)
+        if model.foreign is not None:
+            return self._foreign_hires(hires, model, base, words)
         if hires.width_px is not None or hires.height_px is not None:
             size, notes = sizes.asked_size(hires.width_px, hires.height_px, model, self._base_result(base))
         else:
@@ -279,7 +291,7 @@ class _Planner:
             size, notes = sizes.checked_size(*wanted).rounded(model.latent_scale), ()
         self.notes.extend(note for note in notes if note not in self.notes)
         # What the Request leaves open follows the model that does the pass.
-        inherited = base.sampling if model == self.model else self._sampling(self.request.sampling, model)
+        inherited = base.sampling if model == self.model else sampling_for(self.request.sampling, model)
         own_sampler = hires.sampler is not None or hires.schedule is not None
         wanted_sampling = self.request.sampling.model_copy(
             update={
@@ -289,17 +301,14 @@ class _Planner:
             }
         )
         scale = hires.guidance_scale
-        text = self._text(
-            hires.prompt or words.prompt,
-            words.negative_prompt if hires.negative_prompt is None else hires.negative_prompt,
-        )
+        text = self._hires_text(hires, words)
         upscaler, upscaler_file = chosen_upscaler(hires.upscaler, self.catalog, "hires.upscaler")
         return PassPlan(
             kind="hires",
             model=_ref(model),
             size=size,
             text=text,
-            sampling=self._sampling(wanted_sampling, model)
+            sampling=sampling_for(wanted_sampling, model)
             if own_sampler
             else inherited.model_copy(update={"steps": wanted_sampling.steps}),
             guidance=guidance_for(self.request.guidance, model),
@@ -309,9 +318,36 @@ class _Planner:
             exact_steps=True,
             upscaler=upscaler,
             upscaler_file=upscaler_file,
-            image_adapter=adapter_for(self.request, self.catalog, model),
+            image_adapter=self._adapter(model),
             **self._loaded(text, model),
         )
+
+    def _hires_model(self, hires: Hires) -> ModelInfo:
+        """The one that was asked for, the next stage of the model, or the model itself."""
+        following = None if self.model.foreign is None else self.model.foreign.next_stage
+        name = hires.model or following
+        return self.catalog.find(name) if name else self.model
+
+    def _hires_text(self, hires: Hires, words: Words) -> TextPlan:
+        negative = words.negative_prompt if hires.negative_prompt is None else hires.negative_prompt
+        return self._text(hires.prompt or words.prompt, negative)
+
+    def _foreign_hires(self, hires: Hires, model: ModelInfo, base: PassPlan, words: Words) -> PassPlan:
+        text = self._hires_text(hires, words)
+        self.notes += [note for note in foreign.check_hires(hires, model, text) if note not in self.notes]
+        before = self._base_result(base) if base.kind == "base" else base.size
+        return foreign.hires_pass(hires, model, before, text, self.request)
+
+    def _next_stages(self, last: PassPlan, words: Words) -> list[PassPlan]:
+        """Further passes by the models that a model's own folder names as its next stages."""
+        found: list[PassPlan] = []
+        while len(found) < MAX_STAGES:
+            model = self.catalog.find(last.model.sha256) if last.pipeline is not None else None
+            if model is None or model.foreign is None or model.foreign.next_stage is None:
+                break
+            last = self._foreign_hires(Hires(), self.catalog.find(model.foreign.next_stage), last, words)
+            found.append(last)
+        return found
 
     def _base_result(self, base: PassPlan) -> SizePx:
         """Size of the picture that the base pass hands on: inpainting pastes back, outpainting crops its canvas."""
@@ -320,8 +356,15 @@ class _Planner:
             return base.size
         if isinstance(request, OutpaintRequest):
             return sizes.extended_size(picture, request.margins)
-        keeps = isinstance(request, InpaintRequest) and (request.only_masked or _keeps_size(request))
+        keeps = isinstance(request, InpaintRequest) and (request.only_masked or pictures.keeps_size(request))
         return picture if keeps else base.size
+
+    def _drawn_on(self, base: PassPlan) -> SizePx:
+        """Size of what regions are drawn on: the picture as the person sees it."""
+        picture = self.inputs.image_size
+        if picture is not None and isinstance(self.request, OutpaintRequest):
+            return sizes.extended_size(picture, self.request.margins)
+        return picture or base.size
 
     def _refiner(self, steps: int, text: TextPlan) -> RefinerPlan | None:
         refiner = self.request.refiner
@@ -339,45 +382,9 @@ class _Planner:
         return RefinerPlan(
             model=_ref(model),
             switch_step=max(1, math.ceil(refiner.switch_at * steps - 1e-9)),
-            image_adapter=adapter_for(self.request, self.catalog, model),
+            image_adapter=self._adapter(model),
             **self._loaded(text, model, refiner=True),
         )
-
-    def _init(self) -> InitPlan | None:
-        request = self.request
-        if isinstance(request, Txt2ImgRequest):
-            return None
-        return InitPlan(
-            image=content_of(request.image, "image"),
-            resize_mode=request.resize_mode,
-            initial_noise_multiplier=request.initial_noise_multiplier,
-            colour_correction=request.colour_correction,
-        )
-
-    def _mask(self) -> MaskPlan | None:
-        request = self.request
-        if not isinstance(request, InpaintRequest):
-            return None
-        return MaskPlan(
-            mask=content_of(request.mask, "mask"),
-            blur_px=request.mask_blur_px,
-            inverted=request.mask_inverted,
-            fill=request.fill,
-            only_masked=request.only_masked,
-            padding_px=request.padding_px,
-            keep_size=_keeps_size(request),
-            soft=request.soft,
-        )
-
-    def _outpaint(self) -> OutpaintPlan | None:
-        request = self.request
-        if not isinstance(request, OutpaintRequest):
-            return None
-        return OutpaintPlan(margins=request.margins, feather_px=request.feather_px, fill=request.fill)
-
-
-def _keeps_size(request: InpaintRequest) -> bool:
-    return request.width_px is None and request.height_px is None
 
 
 def _ref(info: ModelInfo) -> ModelRef:

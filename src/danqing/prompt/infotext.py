@@ -32,7 +32,7 @@ _SAME = frozenset({"use same sampler", "use same scheduler", "use same checkpoin
 """What A1111 shows where the hires pass has no choice of its own."""
 
 _IGNORED = frozenset(
-    {"Size", "Hires resize", "Seed resize from", "First pass size", "Model hash", "VAE hash", "Version"}
+    {"Size", "Hires resize", "Seed resize from", "First pass size", "Model hash", "VAE hash", "Pipeline", "Version"}
 )
 _BY_KEY: Final = {entry.key: entry for entry in ENTRIES}
 

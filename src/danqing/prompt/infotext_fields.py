@@ -12,8 +12,8 @@ from decimal import Decimal, InvalidOperation
 from functools import partial
 from typing import Any, Final, cast
 
+from danqing.spec.base import Data
 from danqing.spec.errors import InvalidRequestError
-from danqing.spec.image_prompt import ImagePrompt
 from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
 from danqing.spec.registry.upscalers import find_upscaler
@@ -111,15 +111,15 @@ def _from_size_hints(text: str) -> dict[str, Any]:
     return SizeHints.model_validate_json(text).model_dump(exclude_defaults=True)
 
 
-def _image_prompts(prompts: Sequence[ImagePrompt]) -> str:
-    return json.dumps([prompt.model_dump(exclude_defaults=True) for prompt in prompts])
+def _items(items: Sequence[Data]) -> str:
+    return json.dumps([item.model_dump(exclude_defaults=True) for item in items], ensure_ascii=False)
 
 
-def _from_image_prompts(text: str) -> list[dict[str, Any]]:
-    prompts: Any = json.loads(text)
-    if not isinstance(prompts, list) or not all(isinstance(one, dict) for one in cast("list[Any]", prompts)):
+def _from_items(text: str) -> list[dict[str, Any]]:
+    items: Any = json.loads(text)
+    if not isinstance(items, list) or not all(isinstance(one, dict) for one in cast("list[Any]", items)):
         raise ValueError(text)
-    return cast("list[dict[str, Any]]", prompts)
+    return cast("list[dict[str, Any]]", items)
 
 
 _RESIZE = _choice(
@@ -230,7 +230,9 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         for side in ("left", "right", "top", "bottom")
     ),
     _whole("Outpaint feather", "feather_px"),
-    Entry("Image prompts", ("image_prompts",), _image_prompts, _from_image_prompts),
+    Entry("Image prompts", ("image_prompts",), _items, _from_items),
+    Entry("Regions", ("regions",), _items, _from_items),
+    _word("Region engine", "region_engine"),
     _word("Image mix", "image_mix"),
     Entry("Size hints", ("size_hints",), _size_hints, _from_size_hints),
     _word("Image adapter", "image_adapter"),

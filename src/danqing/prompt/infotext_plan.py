@@ -7,7 +7,7 @@ from typing import Any
 
 from danqing.prompt.infotext_fields import label
 from danqing.spec.model import ModelRef
-from danqing.spec.plan import ControlPlan, PassPlan, Plan
+from danqing.spec.plan import ControlPlan, PassPlan, Plan, RegionPlan, RegionWords
 from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
 from danqing.spec.registry.upscalers import find_upscaler
@@ -35,6 +35,8 @@ def request_of_plan(plan: Plan) -> Request:
         "guidance": base.guidance.model_copy(update={"scale": base.guidance_scale}),
         "size_hints": base.size_hints,
         "controls": [_control(unit) for unit in plan.controls],
+        "regions": [_region(*one) for one in zip(plan.regions, base.regions, strict=True)],
+        "region_engine": plan.region_engine if plan.regions else None,
         "image_prompts": [one.model_dump() | {"image": f"sha256:{one.image}"} for one in plan.image_prompts],
         "image_mix": plan.image_mix,
         "image_adapter": _image_adapter(plan),
@@ -57,6 +59,7 @@ def request_of_plan(plan: Plan) -> Request:
 def model_fields(plan: Plan) -> dict[str, str]:
     """The hashes of the models in a Plan, as A1111 shows them."""
     fields = {"Model hash": _short(plan.base.model)}
+    fields["Pipeline"] = ", ".join(one.pipeline for one in plan.passes if one.pipeline)
     if plan.vae is not None:
         fields["VAE hash"] = _short(plan.vae)
     found = [*plan.passes, *(part.refiner for part in plan.passes if part.refiner is not None)]
@@ -75,6 +78,17 @@ def _hashes(named: Iterable[tuple[str, str]]) -> str:
 def control_hashes(what: Request | Plan) -> list[str]:
     """The short hashes of a Plan's ControlNets; a Request knows none."""
     return [_short(unit.model) for unit in what.controls] if isinstance(what, Plan) else []
+
+
+def _region(place: RegionPlan, words: RegionWords) -> dict[str, Any]:
+    return {
+        "prompt": words.text.prompt,
+        "negative_prompt": words.text.negative_prompt if words.own_negative else None,
+        "box": place.box,
+        "mask": f"sha256:{place.mask}" if place.mask else None,
+        "weight": place.weight,
+        "feather_px": place.feather_px,
+    }
 
 
 def _control(unit: ControlPlan) -> dict[str, Any]:
@@ -98,6 +112,8 @@ def _short(model: ModelRef) -> str:
 
 
 def _sampling(step: PassPlan) -> dict[str, Any]:
+    if step.pipeline is not None:
+        return {"steps": step.sampling.steps}
     return {
         **step.sampling.model_dump(),
         "sampler": label(find_sampler, step.sampling.sampler),
@@ -124,6 +140,8 @@ def _hires(base: PassPlan, hires: PassPlan) -> dict[str, Any]:
         "sampler": (label(find_sampler, hires.sampling.sampler), label(find_sampler, base.sampling.sampler)),
         "schedule": (label(find_schedule, hires.sampling.schedule), label(find_schedule, base.sampling.schedule)),
     }
+    if hires.pipeline is not None:
+        differing |= {"steps": (hires.sampling.steps, None), "sampler": (None, None), "schedule": (None, None)}
     return {
         **size,
         "upscaler": label(find_upscaler, hires.upscaler) if hires.upscaler else "Latent",

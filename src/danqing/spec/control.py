@@ -38,7 +38,8 @@ class ControlUnit(Data):
     control_type: str | None = Field(
         default=None,
         max_length=64,
-        description="of a union ControlNet: what the map shows (canny, depth, …); from the annotator if unset",
+        description="of a union ControlNet: what the map shows (canny, depth, …, or a control type of A1111 such as "
+        "NormalMap); from the annotator if unset",
     )
     params: dict[ParamName, ParamValue] = Field(
         default_factory=dict[str, ParamValue], max_length=16, description="settings of the annotator"

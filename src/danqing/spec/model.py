@@ -9,6 +9,7 @@ from pydantic import Field
 from danqing.spec.base import Data
 
 Prediction = Literal["epsilon", "v_prediction", "sample", "flow_prediction"]
+ImageAdapterKind = Literal["ip_adapter", "revision"]
 ControlKind = Literal["controlnet", "union", "control_lora", "t2i_adapter"]
 
 
@@ -21,6 +22,17 @@ class ModelDefaults(Data):
     guidance_scale: float = 7.0
     distilled_guidance: float | None = Field(default=None, description="where the network is told its guidance")
     size_px: int = 512
+
+
+class ForeignParts(Data):
+    """What is known of a diffusers folder that its own pipeline paints."""
+
+    index: str = Field(description="the class in its `model_index.json`, a key of spec.registry.foreign")
+    prior_path: str | None = Field(default=None, description="the folder that is loaded with it")
+    next_stage: str | None = Field(default=None, max_length=256, description="the model that enlarges its pictures")
+    call: dict[str, bool | int | float | str] = Field(
+        default_factory=dict[str, bool | int | float | str], description="arguments that it is always called with"
+    )
 
 
 class ModelInfo(Data):
@@ -39,10 +51,12 @@ class ModelInfo(Data):
     latent_scale: int = Field(default=8, description="picture pixels per latent pixel")
     unet_in_channels: int = 4
     context_width: int = Field(default=0, description="width of a text state the UNet reads; 0 where it is not known")
+    pooled_width: int = Field(default=0, description="width of SDXL's pooled text; 0 where there is none")
     block_widths: tuple[int, ...] = Field(default=(), description="channels of the UNet's levels")
     layers_per_block: tuple[int, ...] = Field(default=(), description="layers of each level on the way down")
     attention_widths: tuple[int, ...] = Field(default=(), description="of the cross-attentions, in diffusers' order")
     defaults: ModelDefaults = ModelDefaults()
+    foreign: ForeignParts | None = Field(default=None, description="where a pipeline of diffusers paints as a whole")
     description: str = ""
     styles: tuple[str, ...] = ()
 
@@ -99,11 +113,12 @@ class ImageEncoderInfo(Data):
 
 
 class IpAdapterInfo(Data):
-    """An image adapter (IP-Adapter) in the catalogue."""
+    """An image adapter in the catalogue: an IP-Adapter, or an image tower that Revision needs alone."""
 
     name: str = Field(description="what a person types")
-    path: str = Field(description="safetensors file")
+    path: str = Field(description="safetensors file; for Revision the image tower's folder")
     sha256: str = Field(description="content hash of the file")
+    kind: ImageAdapterKind = "ip_adapter"
     encoder: ImageEncoderInfo
     builtin: bool = False
     base: str | None = Field(default=None, description="the model it was trained for, where its maker says so")

@@ -53,6 +53,29 @@ class NetworkInfo(Data):
         return self.sha256[:10]
 
 
+Misfit = Literal["family", "width", "unreadable"]
+"""Why a network cannot be used with a model: made for another one, by its widths, or its file cannot be read."""
+
+
+class NetworkCard(Data):
+    """A network as a person chooses it: what it is, what calls it up, whether it fits the model at hand."""
+
+    kind: ShelfKind
+    name: str = Field(description="below its folder")
+    written: str = Field(description="what a prompt names it by: its file's name, with the folder where two share it")
+    alias: str = Field(default="", description="the name that its trainer gave it")
+    family: str | None = Field(default=None, description="what it was made for; None where the file does not tell")
+    base_model: str = Field(default="", description="the same in the words of the notes beside it")
+    words: tuple[str, ...] = Field(default=(), description="of an embedding: the words that stand for it")
+    trigger_words: tuple[str, ...] = Field(default=(), description="what its maker asks to be written with it")
+    negative_words: str = Field(default="", description="what its maker asks to be left out")
+    preferred_weight: float | None = None
+    description: str = ""
+    preview: str | None = Field(default=None, description="stamp of the picture beside it; None where there is none")
+    misfit: Misfit | None = Field(default=None, description="None where nothing speaks against it")
+    why: str = Field(default="", description="the reasons of a misfit, for a person")
+
+
 class WeightPoint(Data):
     """A weight that holds at one moment of a pass."""
 

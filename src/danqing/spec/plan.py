@@ -9,10 +9,11 @@ from pydantic import Field
 
 from danqing.spec.base import Data, Seed, Sha256
 from danqing.spec.control import ControlMode, ControlPasses, ControlResize, ParamValue
-from danqing.spec.geometry import Margins, SizePx
+from danqing.spec.geometry import BoxPx, Margins, SizePx
 from danqing.spec.image_prompt import ImageMix
 from danqing.spec.model import ModelRef
 from danqing.spec.network import EmbeddingPlan, NetworkPlan
+from danqing.spec.region import RegionEngine
 from danqing.spec.request import (
     MAX_STEPS,
     Emphasis,
@@ -82,6 +83,25 @@ class RefinerPlan(Data):
     embeddings: tuple[EmbeddingPlan, ...] = ()
 
 
+class RegionPlan(Data):
+    """Where a region lies, and how strongly its words count there."""
+
+    picture: SizePx = Field(description="what box and mask are drawn on")
+    box: BoxPx | None = None
+    mask: Sha256 | None = None
+    weight: float = 1.0
+    feather_px: int = 8
+
+
+class RegionWords(Data):
+    """What a region's words say in one pass, and what they load."""
+
+    text: TextPlan
+    own_negative: bool = Field(default=False, description="whether its negative prompt is not the whole's")
+    networks: tuple[NetworkPlan, ...] = ()
+    embeddings: tuple[EmbeddingPlan, ...] = ()
+
+
 class PassPlan(Data):
     """One trip through the denoiser."""
 
@@ -97,12 +117,14 @@ class PassPlan(Data):
         default=None, ge=0, le=1, description="denoising strength; None starts from pure noise"
     )
     exact_steps: bool = False
+    pipeline: str | None = Field(default=None, description="diffusers' class, where it paints the pass as a whole")
     upscaler: str | None = Field(default=None, description="how a hires pass enlarges the picture before it")
     upscaler_file: ModelRef | None = Field(default=None, description="the network, where `upscaler` names a file")
     refiner: RefinerPlan | None = None
     image_adapter: ImageAdapterPlan | None = Field(default=None, description="where the Plan has image prompts")
     networks: tuple[NetworkPlan, ...] = Field(default=(), description="LoRA and hypernetworks of the prompt's tags")
     embeddings: tuple[EmbeddingPlan, ...] = Field(default=(), description="whose words stand in the prompts")
+    regions: tuple[RegionWords, ...] = Field(default=(), description="words of the Plan's regions, in their order")
 
 
 class InitPlan(Data):
@@ -176,6 +198,8 @@ class Plan(Data):
     mask: MaskPlan | None = None
     outpaint: OutpaintPlan | None = None
     controls: tuple[ControlPlan, ...] = ()
+    regions: tuple[RegionPlan, ...] = ()
+    region_engine: RegionEngine = "attention"
     image_prompts: tuple[ImagePromptPlan, ...] = ()
     image_mix: ImageMix = "tokens"
     precision: Precision = "auto"

@@ -11,6 +11,7 @@ from danqing.spec.complaints import from_validation_error
 from danqing.spec.control import MAX_CONTROLS, ControlUnit
 from danqing.spec.geometry import Margins, SizePx
 from danqing.spec.image_prompt import MAX_IMAGE_PROMPTS, ImageMix, ImagePrompt
+from danqing.spec.region import MAX_REGIONS, Region, RegionEngine
 
 PromptText = Annotated[str, Field(max_length=20_000)]
 SideLengthPx = Annotated[int, Field(ge=MIN_SIDE_PX, le=MAX_SIDE_PX)]
@@ -154,6 +155,12 @@ class PaintRequest(Data):
     size_hints: SizeHints = SizeHints()
     controls: tuple[ControlUnit, ...] = Field(
         default=(), max_length=MAX_CONTROLS, description="ControlNet units; their effects add up"
+    )
+    regions: tuple[Region, ...] = Field(
+        default=(), max_length=MAX_REGIONS, description="boxes or masks with words of their own"
+    )
+    region_engine: RegionEngine | None = Field(
+        default=None, description="how regions are painted; the one that fits the model if unset"
     )
     image_prompts: tuple[ImagePrompt, ...] = Field(
         default=(), max_length=MAX_IMAGE_PROMPTS, description="pictures to paint like (IP-Adapter)"

@@ -13,6 +13,7 @@ from danqing.spec.control import ControlUnit
 from danqing.spec.errors import InvalidRequestError, NotFoundError
 from danqing.spec.geometry import SizePx
 from danqing.spec.image_prompt import ImagePrompt
+from danqing.spec.region import Region
 from danqing.spec.request import InpaintRequest, Request, Txt2ImgRequest
 from danqing.store.base import Store
 from danqing.store.blobs import BlobStore
@@ -39,6 +40,8 @@ def resolve(request: Request, store: Store, blobs: BlobStore) -> Resolved:
     changes: dict[str, Any] = {}
     if request.controls:
         changes["controls"] = _controls(request.controls, store, blobs)
+    if request.regions:
+        changes["regions"] = _regions(request.regions, store, blobs)
     if request.image_prompts:
         changes["image_prompts"] = _image_prompts(request.image_prompts, store, blobs)
     if isinstance(request, Txt2ImgRequest):
@@ -66,6 +69,18 @@ def _controls(units: tuple[ControlUnit, ...], store: Store, blobs: BlobStore) ->
                 _size(sha256, field, store, blobs)
                 changes[name] = f"sha256:{sha256}"
         resolved.append(unit.model_copy(update=changes))
+    return tuple(resolved)
+
+
+def _regions(regions: tuple[Region, ...], store: Store, blobs: BlobStore) -> tuple[Region, ...]:
+    resolved: list[Region] = []
+    for index, region in enumerate(regions):
+        if region.mask is not None:
+            field = f"regions.{index}.mask"
+            sha256 = _sha256_of(region.mask, field, store)
+            _size(sha256, field, store, blobs)
+            region = region.model_copy(update={"mask": f"sha256:{sha256}"})  # noqa: PLW2901
+        resolved.append(region)
     return tuple(resolved)
 
 

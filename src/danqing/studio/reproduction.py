@@ -81,6 +81,7 @@ def check_reproducible(plan: Plan, catalog: Catalog, blobs: BlobStore) -> None:
             _check_upscaler(part.upscaler_file, catalog)
     pictures = [plan.init.image if plan.init else None, plan.mask.mask if plan.mask else None]
     pictures += [picture for unit in plan.controls for picture in (unit.image, unit.mask)]
+    pictures += [region.mask for region in plan.regions]
     pictures += [prompt.image for prompt in plan.image_prompts]
     for sha256 in filter(None, pictures):
         if not blobs.exists(sha256):
@@ -101,6 +102,7 @@ def _models(plan: Plan) -> list[ModelRef]:
 def _networks(plan: Plan) -> list[ModelRef]:
     """The LoRA, hypernetwork and embedding files of a Plan."""
     parts = [*plan.passes, *(part.refiner for part in plan.passes if part.refiner is not None)]
+    parts += [words for part in plan.passes for words in part.regions]
     return [one.model for part in parts for one in (*part.networks, *part.embeddings)]
 
 

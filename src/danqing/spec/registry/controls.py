@@ -40,9 +40,11 @@ class ControlTypeInfo:
         return self.words
 
 
-_OPENPOSE = ("openpose_full", "openpose", "openpose_hand", "openpose_face", "openpose_faceonly")
-_SOFT = ("softedge_pidinet", "softedge_hed", "softedge_pidisafe", "softedge_hedsafe", "softedge_dog")
-_SCRIBBLE = ("scribble_pidinet", "scribble_hed", "scribble_xdog", "scribble_canny")
+_PARTS = ("_full", "", "_hand", "_face", "_faceonly")
+_OPENPOSE = (*(f"openpose{part}" for part in _PARTS), *(f"mediapipe_pose{part}" for part in _PARTS))
+_HED = ("softedge_hed", "softedge_pidisafe", "softedge_hedsafe", "softedge_hed_bsds")
+_SOFT = ("softedge_pidinet", *_HED, "softedge_dog")
+_SCRIBBLE = ("scribble_pidinet", "scribble_hed", "scribble_hed_bsds", "scribble_xdog", "scribble_canny")
 _LINES = ("lineart_realistic", "lineart_coarse", "lineart_standard", "lineart_xdog")
 
 CONTROL_TYPES: tuple[ControlTypeInfo, ...] = (
@@ -51,10 +53,11 @@ CONTROL_TYPES: tuple[ControlTypeInfo, ...] = (
     ControlTypeInfo("lineart", ("lineart",), _LINES, 3),
     ControlTypeInfo("scribble", ("scribble", "sketch"), _SCRIBBLE, 2),
     ControlTypeInfo("canny", ("canny",), ("canny",), 3),
-    ControlTypeInfo("mlsd", ("mlsd",), ("mlsd", "mlsd_lsd"), 3),
+    ControlTypeInfo("mlsd", ("mlsd",), ("mlsd", "mlsd_tiny", "mlsd_lsd"), 3),
     ControlTypeInfo("softedge", ("softedge", "hed"), _SOFT, 2),
     ControlTypeInfo("depth", ("depth",), ("depth_midas", "depth_anything", "depth_relief"), 1),
     ControlTypeInfo("normal", ("normal",), ("normal_bae", "normal_from_depth", "normal_relief"), 4),
+    ControlTypeInfo("mediapipe_face", ("mediapipe_face", "mediapipeface"), ("mediapipe_face",)),
     ControlTypeInfo("openpose", ("openpose", "pose"), _OPENPOSE, 0),
     ControlTypeInfo("segmentation", ("seg",), ("seg_upernet_ade20k", "seg_superpixels"), 5),
     ControlTypeInfo("shuffle", ("shuffle",), ("shuffle",)),
