@@ -11,10 +11,13 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image
 
+from danqing.models.hashes import HashCache
+from danqing.models.networks import NetworkShelf
 from danqing.planning.upscaling import plan_upscale
 from danqing.spec.errors import BadFileError, ConflictError, InvalidRequestError, NotFoundError
 from danqing.spec.events import PreviewEvent, ProgressEvent, RecordEvent, StateEvent
@@ -113,6 +116,7 @@ class FakeStudio(ModelFiles):
         self._records: dict[str, Record] = {}
         self.cancelled: list[str] = []
         self.fail_with: Exception | None = None
+        self.catalog = SimpleNamespace(networks=NetworkShelf(folder, HashCache(None)))
 
     def __enter__(self):
         return self
@@ -308,8 +312,8 @@ class FakeStudio(ModelFiles):
             ) from error
         return Upload(self._store(data), *size, media_type)
 
-    def interrogate(self, picture, *, tags=12):
-        command = InterrogateCommand(task_id="t", picture=self._source(picture, "image"), tags=tags)
+    def interrogate(self, picture, *, tags=None, asked=None):
+        command = InterrogateCommand(task_id="t", picture=self._source(picture, "image"), tags=tags or 12)
         return FakeSight(self.folder).answer(command).interrogation
 
     def search(self, text="", *, like=None, limit=20, **only):

@@ -50,6 +50,8 @@ def test_interrogate_and_score(client):
     problem(client.post(f"{API}/interrogate", json={"image": "data:image/png;base64,eA=="}), 415)
     assert problem(client.post(f"{API}/interrogate", json={"image": "http://x/y.png"}), 422)["field"] == "image"
     assert problem(client.post(f"{API}/interrogate", json={"image": uri, "tags": 1000}), 422)["field"] == "tags"
+    wrong = {"image": uri, "interrogator": "wd14", "threshold": 2}
+    assert problem(client.post(f"{API}/interrogate", json=wrong), 422)["field"] == "threshold"
     large = {"image": "data:image/png;base64," + "A" * 2_000_000}
     problem(client.post(f"{API}/interrogate", json=large), 413)
     fits = client.post(f"{API}/score", json={"image": uri, "prompt": "dark blue"}).json()["score"]

@@ -24,6 +24,7 @@ from danqing.spec.errors import BadFileError, ConflictError, InvalidRequestError
 from danqing.spec.events import PreviewEvent, ProgressEvent, RecordEvent, StateEvent
 from danqing.spec.geometry import SizePx
 from danqing.spec.model import ControlNetInfo, ImageEncoderInfo, IpAdapterInfo, ModelDefaults, ModelInfo, ModelRef
+from danqing.spec.network import NetworkCard
 from danqing.spec.plan import PassPlan, Plan, SamplingPlan, SeedPlan, TextPlan
 from danqing.spec.record import Job, Record, Timings, Versions
 from danqing.spec.registry.samplers import find_sampler
@@ -62,6 +63,34 @@ ADAPTER = IpAdapterInfo(
     layer_widths=(64,),
 )
 UPSCALER = UpscalerFile(name="4x-draw", path="4x-draw.pth", sha256="4" * 64, aliases=("4x Draw",))
+TOLD = MODEL.model_copy(
+    update={
+        "name": "told",
+        "family": "flux",
+        "path": "told.gguf",
+        "builtin": False,
+        "styles": (),
+        "defaults": ModelDefaults(distilled_guidance=3.5, size_px=1024, guidance_scale=1.0),
+    }
+)
+NETWORKS = (
+    NetworkCard(
+        kind="lora",
+        name="ink wash",
+        written="ink wash",
+        family="danqing",
+        trigger_words=("ink wash painting",),
+        negative_words="photo",
+        preferred_weight=0.8,
+        preview="1",
+        description="<p>Soft brush</p>",
+    ),
+    NetworkCard(kind="lora", name="styles/paper-cut_v2", written="paper-cut_v2", alias="papercut", family="danqing"),
+    NetworkCard(kind="lora", name="broken", written="broken", trigger_words=("a", "b", "c", "d")),
+    NetworkCard(kind="lora", name="sdxl-detail", written="sdxl-detail", family="sdxl", misfit="family", why="it is"),
+    NetworkCard(kind="lora", name="torn", written="torn", misfit="unreadable", why="torn.safetensors ends early"),
+    NetworkCard(kind="embedding", name="easy.negative", written="easy.negative", words=("easy.negative",)),
+)
 SEEN = {
     "en": ("a red apple, 3d, on a white background", ("apple", "fruit", "red")),
     "zh-Hans": ("红色的苹果，3D，白色背景", ("苹果", "水果")),
@@ -110,6 +139,8 @@ class FakeStudio:
         self.adapters = [ADAPTER]
         self.blind: Exception | None = None
         self.settings = SimpleNamespace(models_path=Path(__file__).parent / "no-models")
+        self.cards = NETWORKS
+        self.known = [MODEL, TOLD]
 
     @contextmanager
     def holding(self, index, step):
@@ -132,7 +163,7 @@ class FakeStudio:
     def submit(self, request, *, user="local", priority=0):
         if request.sampling.sampler:
             find_sampler(request.sampling.sampler)
-        if request.model not in (None, MODEL.name):
+        if request.model not in (None, *(model.name for model in self.known)):
             raise InvalidRequestError("there is no such model", field="model", value=request.model, allowed=MODEL.name)
         for index, unit in enumerate(request.controls):
             if unit.model == FOREIGN.name:
@@ -328,7 +359,7 @@ class FakeStudio:
         kind, _, name = reference.partition(":")
         return self.picture_bytes(self.record(name).picture if kind == "record" else name)
 
-    def interrogate(self, reference, *, tags=12):
+    def interrogate(self, reference, *, tags=None, asked=None):
         if self.blind:
             raise self.blind
         self._seen(reference)
@@ -363,7 +394,20 @@ class FakeStudio:
         return [UPSCALER]
 
     def models(self):
-        return [MODEL]
+        return self.known
+
+    def workers(self):
+        return [SimpleNamespace(device="cpu", versions=None)]
+
+    def network_cards(self, model):
+        return self.cards
+
+    def network_preview(self, kind, name):
+        if name == "broken":
+            raise NotFoundError("there is no picture beside this network", value=name)
+        out = io.BytesIO()
+        picture(name, 1, 192, 144).save(out, "WEBP")
+        return out.getvalue()
 
     def styles(self):
         return [SimpleNamespace(name="ink wash", prompt="{prompt}, ink wash", negative_prompt="")]

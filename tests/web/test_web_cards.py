@@ -181,6 +181,23 @@ def test_a_description_waits_for_a_yes(open_page, locale, language):
     assert page.input_value(BRIEF) == "mine,"
 
 
+def test_who_describes_can_be_chosen_where_more_than_one_can(open_page, served, monkeypatch):
+    monkeypatch.setattr("danqing.web.looking.is_ready", lambda info, models: info.key in {"builtin", "wd14"})
+    asked = []
+    look = served.studio.interrogate
+    monkeypatch.setattr(
+        served.studio, "interrogate", lambda image, **how: asked.append(how.get("asked")) or look(image, **how)
+    )
+    page = open_page()
+    page.click(".dq-describe")
+    chosen = page.locator(".dq-proposal select")
+    expect(chosen.locator("option")).to_have_text(["Danqing", "WD tagger"])
+    chosen.select_option("wd14")
+    drop(page, png_of(picture("seen", 1, 64, 64)), "describe")
+    expect(page.locator(".dq-caption")).to_have_text(SEEN["en"][0])
+    assert asked[0].interrogator == "wd14"
+
+
 def test_without_eyes_a_description_says_so(open_page, served):
     served.studio.blind = MissingWeightsError("mini-CLIP is not installed", field="model")
     page = open_page(locale="zh-CN")

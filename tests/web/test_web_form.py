@@ -20,6 +20,7 @@ from danqing.spec.request import (
     Output,
     Refiner,
     Sampling,
+    SizeHints,
     SoftInpainting,
     Txt2ImgRequest,
     Variation,
@@ -54,6 +55,7 @@ SAMPLING = st.builds(
 GUIDANCE = st.builds(
     Guidance,
     scale=maybe(unit(0, 100)),
+    distilled=maybe(unit(0, 100)),
     rescale=unit(),
     threshold=maybe(st.builds(DynamicThreshold, mimic_scale=unit(0, 100))),
     pag_scale=unit(0, 100),
@@ -78,6 +80,7 @@ CONTROL = st.builds(
     image=maybe(REFERENCE),
     mask=maybe(REFERENCE),
     annotator=st.sampled_from(["canny", "none"]),
+    control_type=st.sampled_from([None, "canny"]),
     params=st.sampled_from([{}, {"low_threshold": 50.0}, {"colors": "mean"}]),
     resolution_px=maybe(st.integers(64, 2048)),
     pixel_perfect=st.booleans(),
@@ -114,7 +117,10 @@ COMMON = {
     "image_prompts": st.lists(LIKE, max_size=2).map(tuple),
     "image_mix": st.sampled_from(["tokens", "average"]),
     "image_adapter": maybe(NAME),
-    "precision": st.sampled_from(["auto", "float32"]),
+    "precision": st.sampled_from(["auto", "float32", "float8", "nf4"]),
+    "size_hints": st.builds(
+        SizeHints, crop_top_px=SIDE, target=maybe(st.builds(SizePx, width_px=SIDE, height_px=SIDE))
+    ),
     "output": st.builds(Output, format=st.sampled_from(["png", "jpeg", "webp"]), quality=st.integers(1, 100)),
     "parent": maybe(NAME),
 }

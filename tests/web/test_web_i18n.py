@@ -10,6 +10,7 @@ from danqing.annotators.pose_drawing import POINTS
 from danqing.spec.errors import DanqingError
 from danqing.spec.errors import InvalidRequestError as Invalid
 from danqing.spec.registry.annotators import find_annotator
+from danqing.spec.registry.control_filters import CONTROL_FILTERS
 from danqing.spec.registry.samplers import SAMPLERS
 from danqing.spec.registry.schedules import SCHEDULES
 from danqing.web.assets import CANVAS
@@ -76,6 +77,12 @@ def test_every_kind_of_map_has_words_and_so_have_its_settings():
             assert say("en", f"c.param.{key}.{item.key}.tip") == item.hint
 
 
+def test_every_control_type_has_words():
+    for language in LANGUAGES:
+        names = [say(language, f"c.type.{info.key}") for info in CONTROL_FILTERS]
+        assert len(set(names)) == len(CONTROL_FILTERS)
+
+
 def test_every_joint_has_a_name():
     for language in LANGUAGES:
         names = [say(language, f"c.pose.point.{name}") for name in POINTS]
@@ -97,7 +104,7 @@ def test_no_word_is_unused():
     sources = [*SCRIPTS, *WEB.rglob("*.py")]
     text = "".join(source.read_text(encoding="utf-8") for source in sources)
     built = ("k.", "f.", "o.", "h.", "c.", "l.", "sec.", "s.d.", "s.stage.", "s.brief.", "s.send.", "s.history.")
-    built += ("e.code.", "e.image", "e.mask")
+    built += ("e.code.", "e.image", "e.mask", "n.kind.", "n.none.")
     assert [key for key in words("en") if not key.startswith(built) and f"{key}" not in text] == []
 
 

@@ -116,7 +116,8 @@ def test_status_counts_what_waits(client, studio):
     assert status["jobs"][0]["size"] == [128, 128]
 
 
-def test_cards_are_offered_what_fits_the_model(client, studio):
+def test_cards_are_offered_what_fits_the_model(client, studio, monkeypatch):
+    monkeypatch.setattr("danqing.web.controls.is_ready", lambda studio, key: False)  # no network is installed
     offers = client.get("/web/controls?model=danqing-mini").json()
     assert offers["models"] == [LINE.name, DETAIL.name]
     suited = {kind["key"]: kind["model"] for kind in offers["kinds"]}
@@ -128,6 +129,17 @@ def test_cards_are_offered_what_fits_the_model(client, studio):
     offers = client.get("/web/controls").json()
     assert offers["models"] == ["some-canny"]
     assert next(kind["model"] for kind in offers["kinds"] if kind["key"] == "canny") == "some-canny"
+
+
+def test_installed_networks_follow_in_their_group(client, monkeypatch):
+    ready = {"mediapipe_pose", "mediapipe_face", "mask_cutout"}
+    monkeypatch.setattr("danqing.web.controls.is_ready", lambda studio, key: key in ready)
+    kinds = {kind["key"]: kind for kind in client.get("/web/controls").json()["kinds"]}
+    assert {key: (kinds[key]["group"], kinds[key]["draw"]) for key in ready} == {
+        "mediapipe_pose": ("pose", "pose"),
+        "mediapipe_face": ("pose", None),
+        "mask_cutout": ("own", None),
+    }
 
 
 def test_what_is_drawn_by_hand_has_a_control_model_and_no_annotator(client, studio):
@@ -161,6 +173,10 @@ def test_maps_descriptions_and_enlarging(client, studio, record):
     assert client.get("/web/uploads/" + made["ref"].removeprefix("sha256:")).headers["content-type"] == "image/png"
     seen = client.post("/web/interrogate", json={"image": image}, headers=PAGE).json()["words"]
     assert {language: one["caption"] for language, one in seen.items()} == {k: v[0] for k, v in SEEN.items()}
+    lookers = client.get("/web/interrogators").json()["interrogators"]
+    assert lookers == [{"key": "builtin", "name": "Danqing"}]
+    named = client.post("/web/interrogate", json={"image": image, "interrogator": "wd14"}, headers=PAGE)
+    assert set(named.json()["words"]) == set(seen)
     large = client.post("/web/upscale", json={"image": image}, headers=PAGE).json()
     assert (large["width_px"], large["height_px"], large["upscaler"]) == (512, 512, UPSCALER.name)
     saved = client.get("/web/uploads/" + large["ref"].removeprefix("sha256:") + "?name=large-x4")

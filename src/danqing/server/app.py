@@ -8,7 +8,19 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from danqing import __version__
-from danqing.server import annotate, catalogue, guard, jobs, model_files, problems, records, sight, uploads, upscale
+from danqing.server import (
+    annotate,
+    catalogue,
+    choices,
+    guard,
+    jobs,
+    model_files,
+    problems,
+    records,
+    sight,
+    uploads,
+    upscale,
+)
 from danqing.server.bodies import PICTURE_FIELDS, ExplainBody, LookBody, ReproduceBody, ScoreBody, SearchBody
 from danqing.spec.upscale import UpscaleRequest
 from danqing.studio.annotating import AnnotateRequest
@@ -61,7 +73,7 @@ def create_api(studio: Studio) -> FastAPI:
     )
     api.state.studio = studio
     problems.install(api)
-    for module in (jobs, sight, records, uploads, upscale, annotate, catalogue, model_files):
+    for module in (jobs, sight, records, uploads, upscale, annotate, catalogue, choices, model_files):
         api.include_router(module.router)
     api.openapi = lambda: _openapi(api)
     return api

@@ -110,6 +110,14 @@ class Store(ABC):
     def leases(self, job_ids: Collection[str]) -> dict[str, Lease]:
         """State and holder of each job that exists."""
 
+    @abstractmethod
+    def forget_user(self, user: str, *, ended_before: datetime) -> int:
+        """Clear up behind a user whose pictures are not kept; gives how many Records were marked as deleted.
+
+        Jobs that nobody holds are cancelled. Of the jobs that ended before a time, the Records are marked as deleted,
+        and those without Records (any more) are removed.
+        """
+
     # --- records ----------------------------------------------------------------------------------------------------
     @abstractmethod
     def add_record(self, record: Record, owner_id: str) -> Record:
@@ -158,11 +166,15 @@ class Store(ABC):
     # --- uploads ----------------------------------------------------------------------------------------------------
     @abstractmethod
     def add_upload(self, upload: Upload) -> None:
-        """Remember an upload; the same bytes again change nothing."""
+        """Remember an upload; the same bytes again change nothing but that they count as new."""
 
     @abstractmethod
     def upload(self, sha256: str) -> Upload | None:
         """The upload with these bytes, if it was one."""
+
+    @abstractmethod
+    def sweep_uploads(self, before: datetime) -> list[str]:
+        """Forget the uploads from before a time that no Record and no job names; gives their hashes."""
 
     @abstractmethod
     def close(self) -> None:

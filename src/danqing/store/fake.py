@@ -34,6 +34,7 @@ class FakeStore(Store):
         self._leases: dict[str, str | None] = {}
         self._records: dict[str, Record] = {}
         self._uploads: dict[str, Upload] = {}
+        self._uploaded_at: dict[str, datetime] = {}
         self._embeddings: dict[str, dict[str, bytes]] = {}
 
     def beat(self, owner: Owner) -> None:
@@ -227,11 +228,38 @@ class FakeStore(Store):
         """See `Store.add_upload`."""
         with self._lock:
             self._uploads.setdefault(upload.sha256, upload)
+            self._uploaded_at[upload.sha256] = utc_now()
 
     def upload(self, sha256: str) -> Upload | None:
         """See `Store.upload`."""
         with self._lock:
             return self._uploads.get(sha256)
+
+    def sweep_uploads(self, before: datetime) -> list[str]:
+        """See `Store.sweep_uploads`."""
+        with self._lock:
+            old = [sha256 for sha256 in self._uploads if self._uploaded_at[sha256] < before]
+            texts = [record.model_dump_json() for record in self._records.values()]
+            texts += [job.model_dump_json() for job in self._jobs.values()]
+            swept = sorted(sha256 for sha256 in old if not any(sha256 in text for text in texts))
+            for sha256 in swept:
+                del self._uploads[sha256]
+            return swept
+
+    def forget_user(self, user: str, *, ended_before: datetime) -> int:
+        """See `Store.forget_user`."""
+        with self._lock:
+            own = [job for job in self._jobs.values() if job.user == user]
+            for job in own:
+                if not job.is_final and self._leases[job.id] is None:
+                    self._set(job, state="cancelled", finished_at=utc_now())
+            old = {job.id for job in own if job.is_final and (job.finished_at or job.created_at) < ended_before}
+            shown = [one for one in self._records.values() if one.job_id in old and one.deleted_at is None]
+            for record in shown:
+                self._records[record.id] = record.model_copy(update={"deleted_at": utc_now()})
+            for job_id in old - {record.job_id for record in self._records.values()}:
+                del self._jobs[job_id]
+            return len(shown)
 
     def close(self) -> None:
         """See `Store.close`."""

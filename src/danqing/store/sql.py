@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
@@ -17,6 +18,9 @@ from danqing.store.owners import utc_now
 from danqing.store.rows import record_of, record_row
 from danqing.store.sql_jobs import SqlJobs
 from danqing.store.tables import EmbeddingRow, JobRow, RecordRow, UploadRow
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+_TEXTS = 200
 
 
 class SqlStore(SqlJobs):
@@ -131,7 +135,10 @@ class SqlStore(SqlJobs):
     def add_upload(self, upload: Upload) -> None:
         """See `Store.add_upload`."""
         with self.database.write() as session:
-            if session.get(UploadRow, upload.sha256) is None:
+            row = session.get(UploadRow, upload.sha256)
+            if row is not None:
+                row.created_at = utc_now()
+            else:
                 session.add(
                     UploadRow(
                         sha256=upload.sha256,
@@ -148,6 +155,22 @@ class SqlStore(SqlJobs):
         with self.database.read() as session:
             row = session.get(UploadRow, sha256)
             return row and Upload(row.sha256, row.width_px, row.height_px, row.media_type, row.name)
+
+    def sweep_uploads(self, before: datetime) -> list[str]:
+        """See `Store.sweep_uploads`."""
+        with self.database.write() as session:
+            old = set(session.scalars(select(UploadRow.sha256).where(UploadRow.created_at < before)))
+            if old:
+                old -= set(session.scalars(select(RecordRow.picture)))
+                old -= set(session.scalars(select(RecordRow.thumbnail)))
+            # One look at every text, not one search through all of them for each upload.
+            for column in (RecordRow.plan_json, JobRow.plans_json, JobRow.request_json):
+                for text in session.scalars(select(column).execution_options(yield_per=_TEXTS)) if old else ():
+                    old.difference_update(_HASH.findall(text))
+            for start in range(0, len(old), _TEXTS):
+                part = sorted(old)[start : start + _TEXTS]
+                session.execute(delete(UploadRow).where(UploadRow.sha256.in_(part)))
+            return sorted(old)
 
     def close(self) -> None:
         """See `Store.close`."""

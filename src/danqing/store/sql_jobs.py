@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable
+from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from danqing.spec.record import FINAL_STATES, Job, JobState
@@ -124,6 +125,21 @@ class SqlJobs(Store):
                 row.error_json = None if error is None else json.dumps(error)
             session.flush()
             return _with_records(session, [row])[0]
+
+    def forget_user(self, user: str, *, ended_before: datetime) -> int:
+        """See `Store.forget_user`."""
+        own = JobRow.user_name == user
+        ended = func.coalesce(JobRow.finished_at, JobRow.created_at) < ended_before
+        old = own & JobRow.state.in_(FINAL_STATES) & ended
+        with self.database.write() as session:
+            free = own & JobRow.state.not_in(FINAL_STATES) & JobRow.owner_id.is_(None)
+            session.execute(update(JobRow).where(free).values(state="cancelled", finished_at=utc_now()))
+            shown = RecordRow.deleted_at.is_(None) & RecordRow.job_id.in_(select(JobRow.id).where(old))
+            marked = list(session.scalars(select(RecordRow.id).where(shown)))
+            session.execute(update(RecordRow).where(shown).values(deleted_at=utc_now()))
+            kept = select(RecordRow.id).where(RecordRow.job_id == JobRow.id).exists()
+            session.execute(delete(JobRow).where(old, ~kept))
+            return len(marked)
 
     def claim(self, job_id: str, owner_id: str) -> bool:
         """See `Store.claim`."""

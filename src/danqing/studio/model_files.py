@@ -7,12 +7,17 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from danqing.spec.errors import NotFoundError
 from danqing.spec.files import FileKind, ModelFile, ModelNotes
-from danqing.spec.network import NetworkInfo, ShelfKind
+from danqing.spec.model import ModelInfo
+from danqing.spec.network import NetworkCard, NetworkInfo, ShelfKind
+from danqing.store.thumbnails import thumbnail_of_bytes
 from danqing.studio.settings import Settings
+from danqing.studio.uploads import UploadLimits, check_picture
 
 if TYPE_CHECKING:
     from danqing.models.catalog import Catalog
+    from danqing.models.network_cards import NetworkCards
     from danqing.models.scan import Scanner
 
 SCAN_STORE = "model-files.sqlite"
@@ -25,10 +30,41 @@ class ModelFiles(ABC):
 
     settings: Settings
     catalog: Catalog
+    _made_cards: NetworkCards | None = None
 
     def networks(self) -> list[NetworkInfo]:
         """Every LoRA, hypernetwork and embedding that a prompt can name."""
         return [info for kind in _NETWORK_KINDS for info in self.catalog.networks.list(kind)]
+
+    def network_cards(self, model: ModelInfo) -> list[NetworkCard]:
+        """Every LoRA, embedding and hypernetwork file, with what stands beside it and whether it fits a model."""
+        return self._cards().list(model)
+
+    def network_preview(self, kind: ShelfKind, name: str) -> bytes:
+        """The picture beside a network as a small WebP.
+
+        Args:
+            kind: Of the network.
+            name: Its name below its folder, as its card has it.
+
+        Raises:
+            NotFoundError: There is no such network, or no picture beside it inside the model folders.
+            BadFileError: It is no picture, or too large a one.
+        """
+        path = self._cards().preview(kind, name)
+        if path is None:
+            raise NotFoundError("there is no picture beside this network", value=name, next_step="reload the list")
+        limits = UploadLimits(self.settings.upload_max_bytes, self.settings.upload_max_pixels)
+        with path.open("rb") as file:
+            data = file.read(limits.max_bytes + 1)
+        return thumbnail_of_bytes(check_picture(data, limits).data)
+
+    def _cards(self) -> NetworkCards:
+        from danqing.models.network_cards import NetworkCards
+
+        if self._made_cards is None or self._made_cards.shelf is not self.catalog.networks:
+            self._made_cards = NetworkCards(self.catalog.networks)
+        return self._made_cards
 
     def scan_models(
         self,

@@ -33,6 +33,7 @@ from danqing.studio.runner import JobRunner
 from danqing.studio.seeing import LARGEST_PAGE, Seeing
 from danqing.studio.settings import Settings
 from danqing.studio.sight import Sight
+from danqing.studio.sweeping import forget_drafts, sweep
 from danqing.studio.uploads import CheckedPicture, UploadLimits, check_picture
 from danqing.studio.upscaling import Upscaling
 from danqing.studio.watching import Watching, afollow, follow
@@ -110,6 +111,7 @@ class Studio(Seeing, Upscaling, ModelFiles):
         keeper.start()
         if eager:
             self.purge()
+            sweep(store, self.blobs)
             self._collect(store, runner, adopt=True)
 
     def close(self) -> None:
@@ -389,7 +391,8 @@ class Studio(Seeing, Upscaling, ModelFiles):
     def _collect(self, store: Store, runner: JobRunner, *, adopt: bool) -> None:
         """Free the jobs of dead processes and, in a server, take those that nobody holds."""
         store.reap(lease_s=self.settings.lease_s)
-        if adopt:
+        if adopt and store.free_jobs():
+            forget_drafts(store)  # nobody waits for them any more
             for job_id in store.free_jobs():
                 runner.adopt(job_id)
 

@@ -10,13 +10,12 @@ from danqing.spec.errors import DanqingError
 from danqing.spec.events import RecordEvent
 from danqing.spec.record import Job
 from danqing.spec.request import Request
+from danqing.studio.sweeping import DRAFTS
 from danqing.web.fields import fit_size
 
 if TYPE_CHECKING:
     from danqing.studio.service import Studio
 
-DRAFTS = "drafts"
-"""The user that draft jobs belong to, so that a page that is loaded again does not take one for a painting."""
 STEPS = 6
 SEED = 1
 

@@ -83,6 +83,15 @@ _OUTPAINT = ("outpaint",)
 _FILLS = ("original", "fill", "latent_noise", "latent_nothing")
 _SAMPLER_NAMES = tuple(info.name for info in SAMPLERS)
 _SCHEDULE_NAMES = tuple(info.name for info in SCHEDULES if info.key != "automatic")
+_PRECISIONS = {
+    "auto": "",
+    "float32": "float32 (fp32)",
+    "bfloat16": "bfloat16 (bf16)",
+    "float16": "float16 (fp16)",
+    "float8": "float8 (fp8)",
+    "int8": "int8",
+    "nf4": "nf4 (4 bit)",
+}
 _UPSCALER_NAMES = tuple(info.name for info in UPSCALERS)
 
 COMPOSITION = (
@@ -114,12 +123,14 @@ MODEL = (
     Control("syntax", "choice", options=("a1111", "midjourney"), labels=("AUTOMATIC1111", "Midjourney")),
     Control("emphasis", "choice", options=("Original", "No norm", "Ignore", "None")),
     _slider("clip_skip", 1, 12, 1),
+    Control("precision", "choice", options=tuple(_PRECISIONS), labels=tuple(_PRECISIONS.values())),
 )
 SAMPLING = (
     Control("sampler", "choice", options=("", *_SAMPLER_NAMES), labels=("", *_SAMPLER_NAMES)),
     Control("schedule", "choice", options=("", *_SCHEDULE_NAMES), labels=("", *_SCHEDULE_NAMES)),
     _slider("steps", 1, 150, 1),
     _slider("cfg", 0, 30, 0.5),
+    Control("distilled", "number", step=0.5, needs="distilled"),
     Control("seed", "text"),
     _slider("variation_strength", 0, 1, 0.01),
     Control("variation_seed", "text"),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
 from danqing.spec.errors import InvalidRequestError
-from danqing.spec.request import Request, parse_request
+from danqing.spec.request import Request, SizeHints, parse_request
 
 MAX_SEED = 2**64 - 1
 
@@ -55,10 +55,12 @@ class Form:
     syntax: str = "a1111"
     emphasis: str = "Original"
     clip_skip: int = 1
+    precision: str = "auto"
     sampler: str = ""
     schedule: str = ""
     steps: int | None = None
     cfg: float | None = None
+    distilled: float | None = None
     rescale: float = 0.0
     pag_scale: float = 0.0
     eta: float | None = None
@@ -93,11 +95,13 @@ _COMMON = {
     "syntax": "syntax",
     "emphasis": "emphasis",
     "clip_skip": "clip_skip",
+    "precision": "precision",
     "sampler": "sampling.sampler",
     "schedule": "sampling.schedule",
     "steps": "sampling.steps",
     "eta": "sampling.eta",
     "cfg": "guidance.scale",
+    "distilled": "guidance.distilled",
     "rescale": "guidance.rescale",
     "pag_scale": "guidance.pag_scale",
     "seed": "seed",
@@ -151,7 +155,7 @@ _KEPT: dict[str, Any] = {
     "eta_noise_seed_delta": 0,
     "refiner": None,
     "image_adapter": None,
-    "precision": "auto",
+    "size_hints": SizeHints().model_dump(),
     "parent": None,
     "sampling.s_churn": 0.0,
     "sampling.s_tmin": 0.0,

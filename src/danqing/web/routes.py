@@ -23,6 +23,7 @@ from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
 from danqing.web.answers import PREFIX, from_page, language_of, refused, summary
 from danqing.web.assets import CANVAS, STATIC
+from danqing.web.choosing import networks_router
 from danqing.web.drafts import DRAFTS
 from danqing.web.errors import explain
 from danqing.web.fields import label
@@ -48,6 +49,7 @@ def add_routes(app: FastAPI, studio: Studio, upload_max_bytes: int) -> None:
     app.include_router(_uploads_router(studio, upload_max_bytes))
     app.include_router(looking_router(studio))
     app.include_router(controls_router(studio))
+    app.include_router(networks_router(studio))
 
 
 def _words_router() -> APIRouter:

@@ -18,6 +18,7 @@ from danqing.spec.registry.families import BUILTIN_MODEL
 from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
 from danqing.spec.registry.upscalers import find_upscaler
+from danqing.studio.precisions import precisions_for
 from danqing.web.fields import CONTROLS, Control, label
 from danqing.web.form import NAMES, Form
 from danqing.web.i18n import say, words
@@ -91,6 +92,11 @@ class Desk:
         """(shown, value) of the ways a second pass enlarges, then of every upscaler file."""
         return control.choices(language) + [(file.name, file.name) for file in self.studio.upscalers()]
 
+    def precision_choices(self, model: str | None, language: str) -> list[tuple[str, str]]:
+        """(shown, value) of the number formats that a model can run in here."""
+        possible = precisions_for(self.studio, self.model(model))
+        return [(shown, value) for shown, value in CONTROLS["precision"].choices(language) if value in possible]
+
     def style_choices(self, model: str | None, language: str) -> list[tuple[str, str]]:
         """(shown, value) of the model's style words and of the styles in styles.csv."""
         known = words(language)
@@ -119,6 +125,8 @@ class Desk:
         held["controls"] = tuple(stage.get("controls") or ())
         likes = stage.get("likes") or {}
         held["image_prompts"], held["image_mix"] = tuple(likes.get("prompts") or ()), likes.get("mix") or "tokens"
+        if self.model(held.get("model")).defaults.distilled_guidance is None:
+            held["distilled"] = None  # its field is not to be seen
         held["mask"] = self._mask(stage.get("mask")) if held.get("mode") == "inpaint" else ""
         return Form(**{name: held[name] for name in NAMES if name in held}, kept=stage.get("kept") or {})
 
@@ -169,6 +177,8 @@ class Desk:
                 updates.append(gr.skip())
             elif name == "styles":
                 updates.append(self._style_update(changed[name], model, language))
+            elif name == "precision":
+                updates.append(self.precision_update(changed[name], model, language))
             else:
                 updates.append(self._value_update(name, changed[name]))
         return updates
@@ -178,6 +188,13 @@ class Desk:
         if control is not None and control.kind == "slider" and value is not None and value > control.high:
             return gr.update(value=value, maximum=value)
         return gr.update(value=value)
+
+    def precision_update(self, wanted: str, model: str | None, language: str) -> Any:
+        """The formats of a model; one that a picture was painted in is among them, even where it cannot run here."""
+        choices = self.precision_choices(model, language)
+        if wanted not in {value for _, value in choices}:
+            choices += [pair for pair in CONTROLS["precision"].choices(language) if pair[1] == wanted]
+        return gr.update(choices=choices, value=wanted, visible=len(choices) > 1)
 
     def _style_update(self, chosen: list[str], model: str | None, language: str) -> Any:
         choices = self.style_choices(model, language)

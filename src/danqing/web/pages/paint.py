@@ -188,6 +188,9 @@ def _add(desk: Desk, control: Control) -> None:
     elif control.name == "model":
         choices = desk.model_choices(_FIRST)
         desk.add(control.name, gr.Dropdown(choices=choices, allow_custom_value=True, **common), words)
+    elif control.name == "precision":
+        choices = desk.precision_choices(None, _FIRST)
+        desk.add(control.name, gr.Dropdown(choices=choices, visible=len(choices) > 1, **common), words)
     elif control.name == "hires_upscaler":
         choices = desk.upscaler_choices(control, _FIRST)
         desk.add(control.name, gr.Dropdown(choices=choices, allow_custom_value=True, **common), words)

@@ -40,8 +40,9 @@ def wire(desk: Desk) -> None:
     sized = [inputs[name] for name in ("mode", "width_px", "height_px")]
     stage.picture(_picture(desk), [inputs["mode"], inputs["model"]], sized, **raw)
     desk.ratio.input(_ratio(desk), [desk.ratio, inputs["model"]], sized[1:], **raw)
-    fitted = [inputs[name] for name in ("styles", "width_px", "height_px", "steps", "cfg")]
-    inputs["model"].input(_model(desk), [inputs["model"], desk.ratio, stage], fitted, **raw)
+    fitted = [inputs[name] for name in ("styles", "width_px", "height_px", "steps", "cfg", "precision")]
+    chosen = [inputs["model"], desk.ratio, inputs["precision"], stage]
+    inputs["model"].input(_model(desk), chosen, fitted, **raw)
     for name in ("sampler", "schedule"):
         inputs[name].change(_hint(name), [inputs[name], stage], [inputs[name]], **raw)
     _wire_browser(desk)
@@ -114,6 +115,8 @@ def _speak(desk: Desk) -> Any:
                 update["choices"] = desk.model_choices(language)
             elif component is desk.inputs["hires_upscaler"]:
                 update["choices"] = desk.upscaler_choices(CONTROLS["hires_upscaler"], language)
+            elif component is desk.inputs["precision"]:
+                update["choices"] = desk.precision_choices(model, language)
             elif component is desk.inputs["styles"]:
                 update["choices"] = desk.style_choices(model, language)
             updates.append(gr.update(**update))
@@ -134,16 +137,20 @@ def _ratio(desk: Desk) -> Any:
 
 
 def _model(desk: Desk) -> Any:
-    def model(name: str, ratio: str | None, stage: dict[str, Any] | None) -> list[Any]:
+    def model(name: str, ratio: str | None, precision: str, stage: dict[str, Any] | None) -> list[Any]:
         own = desk.model(name).defaults
         width, height = size_of_ratio(ratio if ratio in RATIOS else "1:1", own.size_px)
-        chips = desk.style_choices(name, _language(stage))
+        language = _language(stage)
+        chips = desk.style_choices(name, language)
+        formats = desk.precision_choices(name, language)
+        kept = precision if precision in {value for _, value in formats} else "auto"
         return [
             gr.update(choices=chips, value=[], visible=bool(chips)),
             width,
             height,
             own.steps,
             own.guidance_scale,
+            gr.update(choices=formats, value=kept, visible=len(formats) > 1),
         ]
 
     return model

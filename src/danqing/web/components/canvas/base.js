@@ -115,6 +115,8 @@ export const ICONS = {
   seed: svg('<path d="M10 17V9M10 11c0-4 2.5-6 6.5-6 0 4-2.5 6-6.5 6ZM10 13c0-3-2-4.8-5.5-4.8C4.5 11.2 6.5 13 10 13Z"/>'),
   reuse: svg('<path d="M4 8.5A6.3 6.3 0 0 1 15.5 7M16 11.5A6.3 6.3 0 0 1 4.5 13M15.8 3.5V7h-3.5M4.2 16.5V13h3.5"/>'),
   copy: svg('<rect x="7" y="7" width="9.5" height="9.5" rx="1.5"/><path d="M13 7V5a1.5 1.5 0 0 0-1.5-1.5H5A1.5 1.5 0 0 0 3.5 5v6.5A1.5 1.5 0 0 0 5 13h2"/>'),
+  picture: svg('<path d="M11.5 4h-7A1.5 1.5 0 0 0 3 5.5v9A1.5 1.5 0 0 0 4.5 16h11a1.5 1.5 0 0 0 1.5-1.5V10M3.5 14l3.7-3.7 3 3 2.3-2.3 4 4M15.5 3v5M13 5.5h5"/>'),
+  check: svg('<path d="m4.5 10.5 4 4 7-8.5"/>'),
   light: svg('<circle cx="10" cy="10" r="3.3"/><path d="M10 2.5v2M10 15.5v2M2.5 10h2M15.5 10h2M4.7 4.7l1.4 1.4M13.9 13.9l1.4 1.4M4.7 15.3l1.4-1.4M13.9 6.1l1.4-1.4"/>'),
   dark: svg('<path d="M16.5 11.8A7 7 0 0 1 8.2 3.5a7 7 0 1 0 8.3 8.3Z"/>'),
 };
@@ -141,13 +143,13 @@ export const post = (path, body) =>
   ask(path, { method: 'POST', body: JSON.stringify(body), headers: { 'Content-Type': 'application/json' } });
 
 /** Write into one of Gradio's text fields as if typed, so that it notices. */
-export function type(selector, text) {
-  const field = document.querySelector(selector);
+export function type(where, text, { focus = true } = {}) {
+  const field = typeof where === 'string' ? document.querySelector(where) : where;
   if (!field) return;
   const prototype = field.tagName === 'TEXTAREA' ? HTMLTextAreaElement.prototype : HTMLInputElement.prototype;
   Object.getOwnPropertyDescriptor(prototype, 'value').set.call(field, text);
   field.dispatchEvent(new Event('input', { bubbles: true }));
-  field.focus();
+  if (focus) field.focus();
 }
 
 let toastTimer = 0;

@@ -19,6 +19,16 @@ export class Card {
     Object.assign(this, { home, unit, chosen, map: null, asking: 0, drawings: {} });
     this.kindKey = drawing ? DRAWN[drawing.kind] : unit.annotator;
     this.base = drawing?.base ?? null; // what is drawn over
+    this.typeKey = ''; // found when the offers are known
+  }
+
+  /** The control type that narrows kinds and models; null for all of them. */
+  get type() {
+    return this.home.offers.types.find((type) => type.key === this.typeKey) ?? null;
+  }
+
+  get models() {
+    return this.type?.models ?? this.home.offers.models;
   }
 
   /** What the studio says of the kind of map. */
@@ -49,6 +59,9 @@ export class Card {
     this.mapButton = el('button', { type: 'button', class: 'dq-slot-face', onclick: () => this.showMap() });
     this.mapNote = el('p', { class: 'dq-wrong', role: 'alert', hidden: true });
     this.drawButton = el('button', { type: 'button', class: 'dq-act dq-draw', onclick: () => this.draw() });
+    this.typeKey ||= this.typeOf(unit.control_type);
+    if (this.type && !this.type.kinds.includes(this.kindKey)) this.typeKey = ''; // the unit keeps what it says
+    this.typeField = this.types(id('control_type'));
     this.kindField = this.kinds(id('annotator'));
     this.model = el('select', { tAria: 'c.model' });
     this.model.addEventListener('change', () => { this.chosen = this.model.value !== ''; this.change({ model: this.model.value || this.fittest() }); this.refresh(); });
@@ -67,7 +80,7 @@ export class Card {
       el('div', { class: 'dq-two' }, this.slot.node, el('div', { class: 'dq-slot' }, this.mapButton)),
       this.mapNote, this.drawButton,
       el('button', { type: 'button', class: 'dq-link', t: 'c.canvas', onclick: () => this.home.app.withCanvasPicture((ref) => this.setPicture(ref)) }),
-      this.kindField, this.missing,
+      this.typeField, this.kindField, this.missing,
       slider('c.weight', { id: id('weight'), high: 2, value: unit.weight, set: set('weight') }),
       this.more);
     this.showSettings();
@@ -75,10 +88,39 @@ export class Card {
     return this.node;
   }
 
+  /** The key of the control type for what a unit says its map is. */
+  typeOf(map) {
+    const found = map && this.home.offers.types.find((type) => type.key === map || type.maps.includes(map));
+    return found ? found.key : '';
+  }
+
+  /** The control types that have something here, as A1111's buttons. */
+  types(id) {
+    const select = el('select', { tAria: 'c.type' }, el('option', { value: '', t: 'c.type.all' }),
+      ...this.home.offers.types.map((type) => el('option', { value: type.key, t: `c.type.${type.key}` })));
+    select.value = this.typeKey;
+    select.addEventListener('change', () => this.setType(select.value));
+    return el('label', { class: 'dq-field', id }, el('span', { t: 'c.type' }), select);
+  }
+
+  /** Another control type: its best kind of map where the one at hand is none of its, and its networks. */
+  setType(key) {
+    this.typeKey = key;
+    this.chosen = false;
+    this.change({ control_type: this.type?.maps[0] ?? null });
+    if (this.type && !this.type.kinds.includes(this.kindKey)) this.setKind(this.type.kinds[0]);
+    else this.follow();
+    const before = this.kindField;
+    this.kindField = this.kinds(this.id('annotator'));
+    before.replaceWith(this.kindField);
+    this.refresh();
+  }
+
   /** The kinds of map, in groups; one that is not in the list (from a picture's settings) is added. */
   kinds(id) {
     const select = el('select', { tAria: 'c.kind' });
-    const { kinds } = this.home.offers;
+    const { type } = this;
+    const kinds = this.home.offers.kinds.filter((kind) => !type || type.kinds.includes(kind.key));
     for (const group of GROUPS) {
       const own = kinds.filter((kind) => kind.group === group);
       if (own.length) select.append(el('optgroup', { tLabel: `c.group.${group}` }, ...own.map((kind) =>
@@ -114,8 +156,11 @@ export class Card {
     })));
   }
 
+  /** The model that suits the kind of map, among those of the control type. */
   fittest() {
-    return this.kind.model ?? '';
+    const { model } = this.kind;
+    if (!this.type) return model ?? '';
+    return this.type.models.includes(model) ? model : this.type.models[0] ?? '';
   }
 
   change(values) {
@@ -161,7 +206,7 @@ export class Card {
 
   refresh() {
     const { unit, home, kind } = this;
-    const { models } = home.offers;
+    const { models } = this;
     const own = kind.drawn ? this.base : unit.image;
     const note = (kind.drawn && this.picture && 'c.under') || (own === null && this.picture && 's.source') || null;
     this.slot.empty = kind.drawn ? 'c.under.choose' : 'c.picture';
@@ -184,7 +229,7 @@ export class Card {
     if (unit.annotator === 'none') this.tip.after(this.modelField);
     else this.more.append(this.modelField);
     this.missing.hidden = unit.model !== '';
-    this.missing.textContent = t(models.length ? 'c.missing.kind' : 'c.missing', { model: home.base });
+    this.missing.textContent = t(home.offers.models.length ? 'c.missing.kind' : 'c.missing', { model: home.base });
     this.areaImage.hidden = this.areaClear.hidden = !unit.mask;
     if (unit.mask) this.areaImage.src = home.app.addressOf(unit.mask);
     this.areaButton.textContent = t(unit.mask ? 'c.mask.again' : 'c.mask.paint');
@@ -237,6 +282,7 @@ export class Card {
   drew(ref, drawing) {
     const key = DRAWN[drawing.kind];
     this.home.keepDrawing(ref, drawing);
+    if (this.type && !this.type.kinds.includes(key)) this.setType('');
     if (this.kindKey !== key) this.setKind(key);
     this.change({ image: ref });
     this.refresh();

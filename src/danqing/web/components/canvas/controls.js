@@ -12,7 +12,7 @@ export class Controls {
     this.app = app;
     this.cards = [];
     this.base = '';
-    this.offers = { kinds: [], models: [] };
+    this.offers = { kinds: [], types: [], models: [] };
     this.loaded = false;
     this.list = el('div', { class: 'dq-cards' });
     this.missing = el('p', { class: 'dq-card dq-hint', hidden: true });
@@ -34,6 +34,7 @@ export class Controls {
     this.offers = offers;
     this.base = offers.base;
     this.app.likes.setOffer(offers.likes, offers.base);
+    document.body.classList.toggle('on-distilled', offers.distilled);
     this.loaded = true;
     for (const card of this.cards) card.follow();
     this.render();
@@ -75,7 +76,7 @@ export class Controls {
   }
 
   add(image = null) {
-    const unit = { model: '', image, mask: null, annotator: FIRST, params: {}, resolution_px: null, pixel_perfect: true, weight: 1, start: 0, end: 1, mode: 'balanced', resize_mode: 'crop', passes: 'both' };
+    const unit = { model: '', image, mask: null, annotator: FIRST, control_type: null, params: {}, resolution_px: null, pixel_perfect: true, weight: 1, start: 0, end: 1, mode: 'balanced', resize_mode: 'crop', passes: 'both' };
     const card = new Card(this, unit, { chosen: false });
     this.cards.push(card);
     unit.model = card.fittest();

@@ -1,5 +1,5 @@
 // "Describe a picture": a caption and tags in the page's language, put into the brief only when the person says so.
-import { el, iconButton, language, post, t, toast, type } from './base.js';
+import { ask, el, iconButton, language, post, t, toast, type } from './base.js';
 import { arrival } from './fields.js';
 import { choosePicture } from './slot.js';
 
@@ -12,14 +12,28 @@ export class Describe {
     this.state = { kind: 'closed' };
     this.asked = 0;
     this.tags = new Set();
+    this.lookers = null;
+    this.looker = 'builtin';
     this.button = el('button', { type: 'button', class: 'dq-link dq-describe', t: 'd.title', 'aria-expanded': 'false', 'aria-controls': 'dq-proposal', onclick: () => this.toggle() });
     this.panel = el('div', { class: 'dq-card dq-proposal', id: 'dq-proposal', role: 'group', tAria: 'd.title', hidden: true });
-    arrival('#f-prompt').then((field) => field.append(this.button, this.panel));
+    arrival('#f-prompt').then((field) => field.append(el('div', { class: 'dq-above' }, this.button), this.panel));
   }
 
   toggle() {
     this.set(this.state.kind === 'closed' ? { kind: 'choose' } : { kind: 'closed' });
+    if (this.state.kind === 'choose' && this.lookers === null) this.meet();
     if (this.state.kind === 'choose') this.panel.querySelector('.dq-act')?.focus();
+  }
+
+  /** Ask who can look; without an answer the built-in one does. */
+  async meet() {
+    this.lookers = [];
+    try {
+      this.lookers = (await ask('interrogators')).interrogators;
+    } catch {
+      return;
+    }
+    if (this.lookers.length > 1 && this.state.kind === 'choose') this.relabel();
   }
 
   set(state) {
@@ -41,7 +55,18 @@ export class Describe {
   sources() {
     return el('div', { class: 'dq-row' },
       el('button', { type: 'button', class: 'dq-act', t: 'choose', onclick: () => choosePicture((ref) => this.take(ref)) }),
-      el('button', { type: 'button', class: 'dq-act', t: 'd.canvas', onclick: () => this.app.withCanvasPicture((ref) => this.take(ref)) }));
+      el('button', { type: 'button', class: 'dq-act', t: 'd.canvas', onclick: () => this.app.withCanvasPicture((ref) => this.take(ref)) }),
+      ...this.choice());
+  }
+
+  /** Who is to look, where there is a choice. */
+  choice() {
+    if ((this.lookers ?? []).length < 2) return [];
+    const options = this.lookers.map(({ key, name }) => el('option', { value: key, text: name }));
+    const select = el('select', { tAria: 'd.looker' }, ...options);
+    select.value = this.looker;
+    select.addEventListener('change', () => { this.looker = select.value; });
+    return [select];
   }
 
   choosing() {
@@ -101,7 +126,7 @@ export class Describe {
     const { asked } = this;
     let next;
     try {
-      next = { kind: 'done', ref, words: (await post('interrogate', { image: ref })).words };
+      next = { kind: 'done', ref, words: (await post('interrogate', { image: ref, interrogator: this.looker })).words };
     } catch (error) {
       next = { kind: 'failed', error };
     }

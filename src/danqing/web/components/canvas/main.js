@@ -10,6 +10,7 @@ import { arrival, clearErrors, foldSections, nearestRatio, showError, tidyForm, 
 import { History } from './history.js';
 import { Watch } from './job.js';
 import { Likes } from './likes.js';
+import { Networks } from './networks.js';
 
 const BRIEFS = [1, 2, 3, 4, 5, 6];
 
@@ -31,6 +32,7 @@ class Stage {
     this.controls = new Controls(this);
     this.likes = new Likes(this);
     this.describe = new Describe(this);
+    this.networks = new Networks();
     this.drop = new Drop(this);
     this.kept = el('div', { class: 'dq-kept', hidden: true });
     const canvas = el('section', { class: 'dq-canvas', tAria: 's.canvas' },
@@ -58,7 +60,7 @@ class Stage {
   relabel() {
     relabel(document.querySelector('.dq-stage-root'));
     for (const node of [this.drop.node, this.controls.node, this.likes.node]) relabel(node);
-    for (const part of [this.history, this.details, this.controls, this.likes, this.describe]) part.relabel();
+    for (const part of [this.history, this.details, this.controls, this.likes, this.describe, this.networks]) part.relabel();
     this.watch.show();
     this.showKept();
     this.draw();
@@ -350,6 +352,7 @@ class Stage {
       this.set({ kept: command.keep ?? {} });
       if (command.controls) this.setCards(command.controls, command.likes);
       this.showKept();
+      setTimeout(() => this.networks.sync(), 100); // the brief came with it
       this.modeNow = command.mode;
       document.body.dataset.mode = command.mode;
       this.setPicture(command.image, command.mask);
@@ -368,7 +371,7 @@ export function mount({ element, trigger, props, watch }) {
   window.danqing = {
     stage,
     mode: (mode) => stage.setMode(mode),
-    model: (model) => stage.controls.load(model ?? undefined),
+    model: (model) => [stage.controls.load(model ?? ''), stage.networks.setModel(model ?? '')],
     margins: (...sides) => stage.setMargins(...sides),
     cancel: () => stage.watch.cancel(),
     choose: () => stage.drop.start.click(),

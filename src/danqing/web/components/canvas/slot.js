@@ -33,7 +33,7 @@ export class Slot {
   /** Show the picture at this address, or the words that ask for one; `note` is the key of a caption. */
   show(address, { own = true, note = null } = {}) {
     const words = el('span', { t: this.empty });
-    this.face.replaceChildren(...(address ? [el('img', { src: address, alt: '' })] : [icon('plus'), words]));
+    this.face.replaceChildren(...(address ? [el('img', { src: address, alt: '' })] : [icon('picture'), words]));
     this.face.setAttribute('aria-label', t(address ? 'choose' : this.empty));
     this.face.classList.toggle('faint', Boolean(address) && !own);
     this.note.dataset.t = note ?? '';
