@@ -240,15 +240,6 @@ def odd_files() -> dict[str, tuple[dict[str, torch.Tensor], str]]:
     names = ldm_names(net)
     return {
         "difference": ({**names, "difference": torch.ones(())}, "difference from Stable Diffusion 1.5"),
-        "lllite": (
-            {
-                "lllite_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q.conditioning1.0.weight": torch.ones(
-                    16, 3, 4, 4
-                ),
-                "lllite_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q.down.0.weight": torch.ones(64, 640),
-            },
-            "LLLite",
-        ),
         "style": (
             {"style_embedding": torch.ones(1, 8, 16), "ln_post.weight": torch.ones(16), "proj": torch.ones(16, 768)},
             "style adapter",
@@ -277,7 +268,7 @@ def odd_files() -> dict[str, tuple[dict[str, torch.Tensor], str]]:
     }
 
 
-@pytest.mark.parametrize("name", ["difference", "lllite", "style", "flux", "flux-union", "sd3", "lora", "four"])
+@pytest.mark.parametrize("name", ["difference", "style", "flux", "flux-union", "sd3", "lora", "four"])
 def test_others_are_refused_with_the_reason(tmp_path: Path, name: str):
     tensors, said = odd_files()[name]
     save(tensors, tmp_path / "ControlNet" / f"{name}.safetensors")

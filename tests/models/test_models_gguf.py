@@ -92,6 +92,18 @@ def test_a_packed_file_paints_nearly_its_twins_picture(tmp_path: Path, family: s
     assert np.abs(packed - plain).mean() < np.abs(packed - other).mean() / 2
 
 
+def test_a_packed_kontext_paints_nearly_its_twins_picture(tmp_path: Path):
+    tiny = make_flux("dev")
+    tiny.about = {"defaults": {"size_px": 32, "steps": 2}, "call": {"_auto_resize": False, "max_sequence_length": 16}}
+    tiny.save_companions(tmp_path)
+    tiny.save_file(tmp_path / "unet" / "twin-kontext.safetensors")
+    save_gguf(tiny, tmp_path / "unet" / "packed-kontext.gguf", "Q8_0")
+    easel = Easel(tmp_path)
+    packed, plain = (easel.pixels(model=name, prompt="a cat") for name in ("packed-kontext.gguf", "twin-kontext"))
+    other = easel.pixels(model="packed-kontext.gguf", prompt="a house")
+    assert np.abs(packed - plain).mean() < np.abs(packed - other).mean() / 2
+
+
 def test_half_precision_in_a_gguf_is_its_twin_bit_for_bit(tmp_path: Path):
     tiny = make_sd3(dual=True)
     tiny.save_companions(tmp_path)

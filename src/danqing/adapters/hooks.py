@@ -35,9 +35,8 @@ class RowWeights:
         Raises:
             RuntimeError: The layer is called with other rows than the batch has.
         """
-        count, subset = len(x), _SUBSETS[-1] if _SUBSETS else None
-        if subset is None or len(subset) != count or count == len(self.weights):
-            subset = None
+        count = len(x)
+        subset = called_rows(count, len(self.weights))
         key = (count, x.device, id(subset))
         if key not in self._known:
             # The subset is kept, so that no other one takes its identity.
@@ -70,6 +69,12 @@ class Acting:
 
 
 _SUBSETS: list[Tensor] = []
+
+
+def called_rows(count: int, total: int) -> Tensor | None:
+    """Which rows of a batch of `total` a layer is called with that has `count`; None for all of them."""
+    subset = _SUBSETS[-1] if _SUBSETS else None
+    return None if subset is None or len(subset) != count or count == total else subset
 
 
 @contextmanager

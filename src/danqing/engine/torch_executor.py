@@ -15,6 +15,8 @@ from torch import Tensor
 
 from danqing.adapters.control import Control, ControlRows, control_of
 from danqing.adapters.ip_adapter import IpAdapter, RowImages, image_rows
+from danqing.adapters.lllite import LLLiteRows
+from danqing.adapters.lllite import acting as lllites_acting
 from danqing.adapters.networks import LoadedNetworks
 from danqing.adapters.regions import RowRegions, attending
 from danqing.adapters.t2i import AdapterRows
@@ -35,9 +37,10 @@ from danqing.engine.calls import (
     Upscale,
 )
 from danqing.enhance.shelf import LoadedUpscalers
-from danqing.models.controlnet import LoadedControlNet
 from danqing.models.families.foreign import ForeignModel
 from danqing.models.families.sd import Added, StableDiffusion
+from danqing.models.lllite import LoadedLLLite
+from danqing.models.loader import Control as ControlNet
 from danqing.models.loader import Loader
 from danqing.models.preview import to_uint8
 from danqing.models.t2i_adapter import LoadedT2IAdapter
@@ -202,7 +205,8 @@ class TorchExecutor:
             with_extra = calls[0].extra is not None
             networks = self.networks.in_denoiser(model.unet, [calls[index].networks for index, _ in rows])
             regions = attending(model.unet, [_row_regions(calls[index].regions, row) for index, row in rows])
-            with regions, self._image_prompts(model, adapter, calls, rows), networks:
+            lllites = lllites_acting(model.unet, _lllites(nets, calls, rows))
+            with regions, self._image_prompts(model, adapter, calls, rows), networks, lllites:
                 output = model.denoise(
                     torch.cat([calls[index].x for index, _ in rows]),
                     torch.tensor([calls[index].sigma for index, _ in rows]),
@@ -304,25 +308,36 @@ def _row_images(images: ImageInput | None, row: int) -> RowImages | None:
     return RowImages(torch.zeros_like(images.embeddings[:1]), images.weight)
 
 
-def _control(
-    nets: Sequence[LoadedControlNet | LoadedT2IAdapter], calls: Sequence[Denoise], rows: Sequence[tuple[int, int]]
-) -> Control | None:
+def _control(nets: Sequence[ControlNet], calls: Sequence[Denoise], rows: Sequence[tuple[int, int]]) -> Control | None:
     """What ControlNets and T2I-Adapters do in a batch of (Call, row of it); all Calls have the same control set."""
-    units = [call.sorted_controls for call in calls]
     parts: list[ControlRows] = []
     adapters: list[AdapterRows] = []
     for place, net in enumerate(nets):
-        at = [(units[index][place], row) for index, row in rows]
-        weights = torch.tensor([unit.weight * unit.rows[row] for unit, row in at])
-        fading = torch.tensor([unit.fading for unit, _ in at])
-        masked = any(unit.mask is not None for unit, _ in at)
-        masks = torch.cat([_mask_of(unit) for unit, _ in at]) if masked else None
+        units = [calls[index].sorted_controls[place] for index, _ in rows]
         if isinstance(net, LoadedT2IAdapter):
-            adapters.append(AdapterRows([net.features(unit.hint) for unit, _ in at], weights, fading, masks))
-        else:
-            hints = torch.cat([unit.hint for unit, _ in at])
-            parts.append(ControlRows(net, hints, weights, fading, masks, at[0][0].union_id))
+            adapters.append(AdapterRows([net.features(unit.hint) for unit in units], *_acting(units, rows)))
+        elif not isinstance(net, LoadedLLLite):
+            hints = torch.cat([unit.hint for unit in units])
+            parts.append(ControlRows(net, hints, *_acting(units, rows), units[0].union_id))
     return control_of(parts, adapters)
+
+
+def _lllites(nets: Sequence[ControlNet], calls: Sequence[Denoise], rows: Sequence[tuple[int, int]]) -> list[LLLiteRows]:
+    """The same of ControlNet-LLLites, which act inside the UNet."""
+    found: list[LLLiteRows] = []
+    for place, net in enumerate(nets):
+        if isinstance(net, LoadedLLLite):
+            units = [calls[index].sorted_controls[place] for index, _ in rows]
+            found.append(LLLiteRows(net, [net.embeddings(unit.hint) for unit in units], *_acting(units, rows)))
+    return found
+
+
+def _acting(units: Sequence[ControlInput], rows: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Strength, fading and masks of a unit's rows."""
+    weights = torch.tensor([unit.weight * unit.rows[row] for unit, (_, row) in zip(units, rows, strict=True)])
+    fading = torch.tensor([unit.fading for unit in units])
+    masked = any(unit.mask is not None for unit in units)
+    return weights, fading, torch.cat([_mask_of(unit) for unit in units]) if masked else None
 
 
 def _added(calls: Sequence[Denoise], rows: Sequence[tuple[int, int]]) -> Added | None:

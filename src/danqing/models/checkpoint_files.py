@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from danqing.models import controls, derived_files
 from danqing.models.diffusers_folders import PATCH, family_defaults
+from danqing.models.foreign_folders import own_defaults
 from danqing.models.hashes import HashCache
 from danqing.models.headers import read_header
 from danqing.models.ip_adapters import attention_widths
@@ -17,10 +18,11 @@ from danqing.models.singlefile.describe import Checkpoint, describe
 from danqing.models.singlefile.facts import VAE_PREFIXES, facts_of
 from danqing.models.singlefile.shapes import below, tensors_of, vae_config
 from danqing.models.singlefile.sidecar import VAE_SUFFIXES, Sidecars
-from danqing.models.singlefile.transformers import TransformerFile, describe_transformer
+from danqing.models.singlefile.transformers import FLUX_PIPELINES, TransformerFile, describe_transformer
 from danqing.spec.errors import BadFileError
-from danqing.spec.model import ModelDefaults, ModelInfo
+from danqing.spec.model import ForeignParts, ModelDefaults, ModelInfo
 from danqing.spec.registry.families import FAMILIES
+from danqing.spec.registry.foreign import ForeignInfo, find_foreign
 
 SUFFIXES = (".safetensors", ".sft", ".ckpt", ".gguf")
 VAE_FILE_SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth")
@@ -70,6 +72,9 @@ def identify_checkpoint(path: Path, root: Path, hashes: HashCache, vae_root: Pat
     header = read_header(path)
     transformer = describe_transformer(path, header)
     if transformer is not None:
+        known = find_foreign(FLUX_PIPELINES.get(transformer.variant, "")) if transformer.family == "flux" else None
+        if known is not None:
+            return _identify_foreign(transformer, known, root, hashes)
         return _identify_transformer(transformer, root, hashes)
     found = describe(path, header)
     unet, vae = found.unet, found.vae or facts_of(found.config)["vae"]
@@ -116,6 +121,29 @@ def _identify_transformer(found: TransformerFile, root: Path, hashes: HashCache)
         ),
         description=str(found.sidecars.about.get("description") or found.metadata.get("modelspec.description", "")),
         styles=tuple(str(style) for style in found.sidecars.about.get("styles", ())),
+    )
+
+
+def _identify_foreign(found: TransformerFile, known: ForeignInfo, root: Path, hashes: HashCache) -> ModelInfo:
+    """A transformer that a pipeline of diffusers paints as a whole."""
+    about = found.sidecars.about
+    try:
+        call = {str(key): value for key, value in dict(about.get("call") or {}).items()}
+        parts = ForeignParts(index=known.index, next_stage=about.get("next_stage"), call=call)
+        multiple_px = int(about.get("multiple_px", known.multiple_px))
+    except (ValidationError, TypeError, ValueError) as error:
+        raise BadFileError(f"{found.path.stem}.danqing.json cannot be used: {error}", value=str(found.path)) from error
+    unsure = f" ({found.variant_from})" if found.variant_from else ""
+    return ModelInfo(
+        name=found.path.relative_to(root).as_posix(),
+        family=known.family,
+        path=str(found.path),
+        sha256=hashes.file(found.path),
+        variant=found.variant,
+        foreign=parts,
+        latent_scale=multiple_px,
+        defaults=_checked_defaults(found.path, found.sidecars, own_defaults(known), known.size_px),
+        description=str(about.get("description") or f"{known.name}{unsure}"),
     )
 
 

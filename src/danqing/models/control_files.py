@@ -11,6 +11,7 @@ from danqing.models import control_shapes
 from danqing.models.hashes import HashCache
 from danqing.models.headers import read_header
 from danqing.models.identity import identify_header
+from danqing.models.lllite_shapes import PREFIX, lllite_config
 from danqing.models.singlefile.facts import facts_of
 from danqing.models.singlefile.shapes import Shapes, below, tensors_of
 from danqing.spec.errors import UnsupportedError
@@ -34,7 +35,7 @@ class ControlFile:
     Attributes:
         path: The file.
         kind: Which class runs it.
-        layout: `ldm`, `diffusers`, `sai` or `tencentarc`.
+        layout: `ldm`, `diffusers`, `sai`, `tencentarc` or `kohya`.
         prefix: What the names of its tensors begin with.
         config: Of the class; a Control-LoRA gets what is missing from the UNet it is built from.
         family: sd1, sd2 or sdxl.
@@ -64,6 +65,10 @@ def describe_control(path: Path) -> ControlFile:
         config = control_shapes.adapter_config(below(tensors, prefix), diffusers=identity.layout == "diffusers")
         family = "sdxl" if config["adapter_type"] == "full_adapter_xl" else "sd1"
         return ControlFile(path, kind, identity.layout, prefix, config, family)
+    if kind == "lllite":
+        config = lllite_config(tensors)
+        _check_map(path, config)
+        return ControlFile(path, kind, identity.layout, PREFIX, config, identity.family or "sdxl")
     prefix = _LDM_PREFIX if any(name.startswith(_LDM_PREFIX) for name in tensors) else ""
     named = below(tensors, prefix)
     if kind == "control_lora":
@@ -100,6 +105,8 @@ def facts(kind: ControlKind, config: dict[str, Any]) -> dict[str, Any]:
     """The fields of `ControlNetInfo` that a config decides, for what is not an ordinary ControlNet's folder."""
     if kind == "t2i_adapter":
         return {"block_widths": control_shapes.adapter_widths(config), "in_channels": None}
+    if kind == "lllite":
+        return {"block_widths": config["block_widths"], "in_channels": None}
     attends = any("CrossAttn" in block for block in config["down_block_types"])
     attends = attends or "CrossAttn" in (config.get("mid_block_type") or "UNetMidBlock2DCrossAttn")
     widths = tuple(config["block_out_channels"])
@@ -130,7 +137,7 @@ def _kind(path: Path, identity: FileIdentity) -> ControlKind:
         UnsupportedError: None does.
     """
     reason = _REASONS.get((identity.kind, identity.variant)) or _REASONS.get((identity.kind, ""))
-    if reason is None and identity.kind not in ("controlnet", "control_lora", "t2i_adapter"):
+    if reason is None and identity.kind not in _KINDS:
         reason = f"is {identity.kind.replace('_', ' ')} and no control network ({identity.why})"
     if reason is None and identity.family not in (None, *UNET_FAMILIES):
         reason = f"is a ControlNet for {identity.family}, which this version does not run"
@@ -138,20 +145,25 @@ def _kind(path: Path, identity: FileIdentity) -> ControlKind:
         raise UnsupportedError(
             f"{path.name} {reason}",
             value=path.name,
-            allowed="ControlNet, union ControlNet, Control-LoRA or T2I-Adapter for SD 1.x, SD 2.x or SDXL",
+            allowed="ControlNet, union ControlNet, Control-LoRA, T2I-Adapter or ControlNet-LLLite for SD 1.x, SD 2.x "
+            "or SDXL",
             next_step="choose another ControlNet for the same kind of map",
         )
     if identity.kind == "controlnet":
         return "union" if identity.variant == "union" else "controlnet"
-    return "control_lora" if identity.kind == "control_lora" else "t2i_adapter"
+    return _KINDS[identity.kind]
 
 
+_KINDS: dict[str, ControlKind] = {
+    "controlnet": "controlnet",
+    "control_lora": "control_lora",
+    "t2i_adapter": "t2i_adapter",
+    "controlnet_lllite": "lllite",
+}
 _REASONS: dict[tuple[str, str], str] = {
     ("controlnet", "difference"): "holds only the difference from Stable Diffusion 1.5's own weights, without which it "
     "cannot be read; the full file of the same name (without `_diff` or `difference`) works",
     ("controlnet", "sparsectrl"): "is a SparseCtrl for videos, which this version does not paint",
-    ("controlnet_lllite", ""): "is a ControlNet-LLLite, small modules inside the UNet's attentions, which this version "
-    "does not run; the full ControlNet for the same kind of map works",
     ("t2i_adapter", "style"): "is a style adapter: it reads tokens of a CLIP image encoder and no map",
 }
 

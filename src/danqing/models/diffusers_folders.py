@@ -18,7 +18,7 @@ from danqing.spec.registry.families import FAMILIES
 BUILTIN_DIR = Path(__file__).parent / "builtin"
 BUILTIN_FAMILY = "danqing"
 # Found by looking at sheets of the built-in model: higher guidance burns its flat colours.
-BUILTIN_DEFAULTS = ModelDefaults(sampler="DPM++ 2M", schedule="karras", steps=20, guidance_scale=4.0, size_px=128)
+BUILTIN_DEFAULTS = ModelDefaults(sampler="DPM++ 2M", schedule="karras", steps=20, guidance_scale=3.0, size_px=128)
 CHECKPOINT_DIR = "Stable-diffusion"
 _CONTEXT_WIDTH = ("cross_attention_dim", "joint_attention_dim")
 PATCH = 2
@@ -158,13 +158,13 @@ def _flux_variant(folder: Path, transformer: dict[str, Any]) -> str:
 
 
 def no_such_flux(name: str, variant: str) -> UnsupportedError:
-    """FLUX.1 fill, kontext, canny and depth read pictures in ways of their own."""
+    """A folder of FLUX.1 whose transformer is none of dev's and whose index names no other class that is known."""
     return UnsupportedError(
-        f"{name} is a FLUX.1 that reads a picture besides words, which this version does not do from one file",
+        f"{name} is a FLUX.1 of another kind than its model_index.json says",
         field="model",
         value=variant,
-        allowed="FLUX.1 dev, krea and schnell; fill, kontext, canny and depth as diffusers folders",
-        next_step="use its diffusers folder, or dev, which paints over a picture by img2img and inpaint",
+        allowed="FluxPipeline, FluxFillPipeline, FluxKontextPipeline or FluxControlPipeline with its own transformer",
+        next_step="copy the whole folder again",
     )
 
 

@@ -66,7 +66,7 @@ def identify_foreign(folder: Path, root: Path, hashes: HashCache) -> ModelInfo |
             next_stage=about.get("next_stage"),
             call=call,
         )
-        defaults = ModelDefaults.model_validate({**_defaults(known), **dict(about.get("defaults") or {})})
+        defaults = ModelDefaults.model_validate({**own_defaults(known), **dict(about.get("defaults") or {})})
     except (ValidationError, TypeError, ValueError) as error:
         raise BadFileError(f"danqing.json of {folder.name} cannot be used: {error}", value=str(folder)) from error
     return ModelInfo(
@@ -81,7 +81,8 @@ def identify_foreign(folder: Path, root: Path, hashes: HashCache) -> ModelInfo |
     )
 
 
-def _defaults(known: ForeignInfo) -> dict[str, Any]:
+def own_defaults(known: ForeignInfo) -> dict[str, Any]:
+    """What a pipeline likes, as `ModelDefaults` has it."""
     return {
         "sampler": PIPELINE_SAMPLER,
         "schedule": PIPELINE_SAMPLER,

@@ -19,6 +19,7 @@ from danqing.models.controlnet import LoadedControlNet, load_controlnet
 from danqing.models.families import flux, foreign, sd, sd3, sdxl
 from danqing.models.families.parts import Loading
 from danqing.models.ip_adapter import ImageEncoder, LoadedIpAdapter, load_image_encoder, load_ip_adapter
+from danqing.models.lllite import LoadedLLLite, load_lllite
 from danqing.models.offloading import free_bytes, host_bytes, settle, sizes_of
 from danqing.models.pipeline_sizes import part_sizes, place_pipeline
 from danqing.models.precision import Precision
@@ -29,7 +30,7 @@ from danqing.planning.controls import CONTROL_LORA
 from danqing.spec.errors import BadFileError, UnsupportedError
 from danqing.spec.model import ControlNetInfo, IpAdapterInfo, ModelInfo, ModelRef
 
-Control = LoadedControlNet | LoadedT2IAdapter
+Control = LoadedControlNet | LoadedT2IAdapter | LoadedLLLite
 Resident = sd.StableDiffusion | foreign.ForeignModel | Control | LoadedIpAdapter | ImageEncoder
 Loaded = TypeVar("Loaded", bound=Resident)
 
@@ -81,7 +82,7 @@ class Loader:
         return found
 
     def controlnet(self, model: ModelRef, precision: str = "auto", beside: sd.StableDiffusion | None = None) -> Control:
-        """The loaded ControlNet or T2I-Adapter, in the precision of the model it works beside.
+        """The loaded ControlNet, T2I-Adapter or ControlNet-LLLite, in the precision of the model it works beside.
 
         Args:
             model: Which one.
@@ -178,6 +179,8 @@ class Loader:
         with _readable(f"the ControlNet {info.name}", info.path):
             if info.kind == "t2i_adapter":
                 return load_t2i_adapter(info, chosen, self.device)
+            if info.kind == "lllite":
+                return load_lllite(info, chosen, self.device)
             unet = None if base is None else base.unet
             return load_controlnet(info, chosen, self.device, unet, fast_cpu=self.fast_cpu)
 

@@ -50,7 +50,7 @@ def sizes_of(info: ModelInfo, precision: Precision) -> Sizes:
     """
     counts = {"denoiser": 0, "text": 0, "vae": 0}
     packed = 0
-    for part, path, shape in _tensors(Path(info.weights_path)):
+    for part, path, shape in tensors_of_parts(Path(info.weights_path)):
         counts[part] += math.prod(shape)
         packed = path.stat().st_size if part == "denoiser" and path.suffix == ".gguf" else packed
     text = precision.text if info.family not in {"sd3", "flux"} else t5_dtype(precision)
@@ -59,7 +59,7 @@ def sizes_of(info: ModelInfo, precision: Precision) -> Sizes:
     return Sizes(denoiser, counts["text"] * text.itemsize, counts["vae"] * precision.vae.itemsize)
 
 
-def _tensors(place: Path) -> Iterator[tuple[str, Path, tuple[int, ...]]]:
+def tensors_of_parts(place: Path) -> Iterator[tuple[str, Path, tuple[int, ...]]]:
     """(part, file, shape) of all tensors of a model; those of a folder's second copy (`fp16`) only once."""
     if place.is_dir():
         for folder in sorted(one for one in place.iterdir() if one.is_dir()):

@@ -1,4 +1,4 @@
-"""How large the parts of a diffusers folder are, and where they stay while its pipeline paints."""
+"""How large the parts of a folder or of a transformer's file are, and where they stay while its pipeline paints."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from danqing.models.headers import read_header
+from danqing.models.offloading import tensors_of_parts
 from danqing.models.precision import Precision
 from danqing.models.residency import WORK_BYTES
 from danqing.spec.errors import DanqingError
@@ -17,11 +18,24 @@ def part_sizes(info: ModelInfo, precision: Precision) -> dict[str, int]:
     """Bytes of each part once it is loaded, from the headers of its files; all are in the denoiser's format."""
     prior = None if info.foreign is None else info.foreign.prior_path
     found: dict[str, int] = {}
+    if Path(info.path).is_file():
+        return _file_sizes(Path(info.path), precision)
     for start, folder in (("", info.path), ("prior_", prior)):
         for part in sorted(Path(folder).iterdir()) if folder else ():
             numbers = sum(_numbers(part)) if part.is_dir() else 0
             if numbers:
                 found[start + part.name] = numbers * precision.denoiser.itemsize
+    return found
+
+
+def _file_sizes(place: Path, precision: Precision) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for part, path, shape in tensors_of_parts(place):
+        name = f"{part} {path.name}"
+        found[name] = found.get(name, 0) + math.prod(shape) * precision.denoiser.itemsize
+    if place.suffix.lower() == ".gguf":
+        # Its weights stay packed.
+        found[f"denoiser {place.name}"] = place.stat().st_size
     return found
 
 

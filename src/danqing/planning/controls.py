@@ -21,7 +21,7 @@ CONTROL_LORA = "control_lora"
 """The same for a Control-LoRA, which is loaded anew for each model."""
 
 _UNET_FAMILIES = ("sd1", "sd2", "sdxl")
-_WITHOUT_UNET = ("sd3",)
+_WITHOUT_UNET = ("sd3", "flux")
 
 
 class ControlFinder(Protocol):
@@ -124,13 +124,16 @@ def check_fits(net: ControlNetInfo, model: ModelInfo) -> None:
         UnsupportedError: They differ in width, levels, layers, latent channels or scale; every difference is named.
     """
     differences: list[str] = []
-    if net.family is not None and model.family in _UNET_FAMILIES and net.family != model.family:
+    known = model.family in _UNET_FAMILIES or net.kind == "lllite"
+    if net.family is not None and known and net.family != model.family:
         differences.append(f"it is made for {net.family}, the model is {model.family}")
     if model.family in _WITHOUT_UNET:
         differences.append(f"it steers a UNet, which {model.family} has not")
     if net.context_width is not None and model.context_width and net.context_width != model.context_width:
         differences.append(f"it reads text states {net.context_width} wide, the model's are {model.context_width}")
-    if model.block_widths and net.block_widths != model.block_widths:
+    if net.kind == "lllite":
+        differences += _lllite_differences(net, model)
+    elif model.block_widths and net.block_widths != model.block_widths:
         differences.append(f"its levels are {_list(net.block_widths)} wide, the model's {_list(model.block_widths)}")
     elif model.layers_per_block and net.layers_per_block and net.layers_per_block != model.layers_per_block:
         differences.append(
@@ -148,6 +151,17 @@ def check_fits(net: ControlNetInfo, model: ModelInfo) -> None:
             allowed=f"a ControlNet trained for {model.family}",
             next_step="choose a ControlNet of the model's family, or another model",
         )
+
+
+def _lllite_differences(net: ControlNetInfo, model: ModelInfo) -> list[str]:
+    """A ControlNet-LLLite acts in some levels only; of the others it has no width."""
+    theirs = (*model.block_widths, *(0 for _ in net.block_widths))
+    wrong = [
+        f"it acts on {own} channels in level {level}, the model has {width or 'none'} there"
+        for level, (own, width) in enumerate(zip(net.block_widths, theirs, strict=False))
+        if own not in (0, width)
+    ]
+    return wrong if model.block_widths else []
 
 
 def _check_picture(unit: ControlUnit, request: Request) -> None:

@@ -10,7 +10,7 @@ from danqing.spec.base import Data
 
 Prediction = Literal["epsilon", "v_prediction", "sample", "flow_prediction"]
 ImageAdapterKind = Literal["ip_adapter", "revision"]
-ControlKind = Literal["controlnet", "union", "control_lora", "t2i_adapter"]
+ControlKind = Literal["controlnet", "union", "control_lora", "t2i_adapter", "lllite"]
 
 
 class ModelDefaults(Data):
@@ -77,7 +77,7 @@ class ModelInfo(Data):
 
 
 class ControlNetInfo(Data):
-    """A ControlNet or what does its work (union, Control-LoRA, T2I-Adapter) in the catalogue."""
+    """A ControlNet or what does its work (union, Control-LoRA, T2I-Adapter, LLLite) in the catalogue."""
 
     name: str = Field(description="what a person types")
     path: str = Field(description="file or diffusers folder")

@@ -19,8 +19,10 @@ from diffusers import DiffusionPipeline, SchedulerMixin, pipelines
 from torch import nn
 
 from danqing.models.derived_files import variant_of
+from danqing.models.families.flux_files import flux_parts
 from danqing.models.families.parts import owned
 from danqing.models.foreign_folders import INDEX
+from danqing.models.packing import packed_bytes
 from danqing.models.precision import Precision
 from danqing.spec.errors import BadFileError, UnsupportedError
 from danqing.spec.model import ModelInfo
@@ -57,7 +59,8 @@ class ForeignModel:
     def size_bytes(self) -> int:
         """Bytes of all weights."""
         modules = {id(part): part for part in self.parts.values() if isinstance(part, nn.Module)}
-        return sum(p.numel() * p.element_size() for one in modules.values() for p in one.parameters())
+        listed = sum(p.numel() * p.element_size() for one in modules.values() for p in one.parameters())
+        return listed + sum(packed_bytes(one) for one in modules.values())
 
     def pipeline(self, name: str) -> DiffusionPipeline:
         """A pipeline of a class around these weights, with schedulers of its own: pictures in flight share no state.
@@ -119,7 +122,7 @@ def pipeline_class(name: str) -> Any:
 
 
 def load(info: ModelInfo, precision: Precision, device: torch.device, offload: str = "") -> ForeignModel:
-    """Load a folder, and the one that belongs to it.
+    """Load a folder and the one that belongs to it, or a transformer's file and its companions.
 
     Args:
         info: From the catalogue, with `foreign`.
@@ -133,8 +136,10 @@ def load(info: ModelInfo, precision: Precision, device: torch.device, offload: s
     """
     if info.foreign is None:
         raise BadFileError("this model has no pipeline of its own", value=info.path)
-    first = _load_folder(Path(info.path), precision)
-    parts, settings = _parts_of(first)
+    place = Path(info.path)
+    parts, settings = (
+        (flux_parts(place, precision), {}) if place.is_file() else _parts_of(_load_folder(place, precision))
+    )
     if info.foreign.prior_path is not None:
         prior, more = _parts_of(_load_folder(Path(info.foreign.prior_path), precision))
         parts |= {f"prior_{name}": part for name, part in prior.items()}

@@ -34,6 +34,8 @@ PLACES = {
     "embedding": "embeddings",
     "hypernetwork": "models/hypernetworks",
     "controlnet": "models/ControlNet",
+    "controlnet_lllite": "models/ControlNet",
+    "control_lora": "models/ControlNet",
     "t2i_adapter": "models/ControlNet",
     "ip_adapter": "models/ControlNet",
     "vae": "models/VAE",

@@ -1,7 +1,8 @@
 """What lies beside a checkpoint in one file and decides how it is read. No torch.
 
 `NAME.danqing.json` is Danqing's own and decides over all: `prediction`, `zero_snr`, `ema`, `defaults`, `description`,
-`styles`, and `unet`, `vae`, `text_encoder`, `text_encoder_2`, `scheduler` with values of diffusers' configs.
+`styles`, and `unet`, `vae`, `text_encoder`, `text_encoder_2`, `scheduler` with values of diffusers' configs; for FLUX.1
+`variant` and, where diffusers' pipeline paints it as a whole, `call`, `next_stage` and `multiple_px`.
 `NAME.yaml` is latent diffusion's config, as A1111 reads it. `NAME.vae.safetensors`, `.vae.pt` or `.vae.ckpt` is an
 autoencoder to use instead of the file's own.
 """

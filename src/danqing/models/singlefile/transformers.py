@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from danqing.models.diffusers_folders import FLUX_CHANNELS, no_such_flux
+from danqing.models.diffusers_folders import FLUX_CHANNELS
 from danqing.models.headers import read_header
 from danqing.models.identity import identify_header
 from danqing.models.singlefile.facts import VAE_PREFIXES
@@ -21,7 +21,17 @@ from danqing.spec.files import FileIdentity, Header
 FAMILIES = ("flux", "sd3")
 """Families that these files are loaded for."""
 ENCODERS = ("clip_l", "clip_g", "t5xxl")
-_LIKE_DEV = ("dev", "krea")
+FLUX_PIPELINES = {
+    "fill": "FluxFillPipeline",
+    "kontext": "FluxKontextPipeline",
+    "canny": "FluxControlPipeline",
+    "depth": "FluxControlPipeline",
+    "control": "FluxControlPipeline",
+}
+"""FLUX.1 that reads a picture beside words: variant → the class of diffusers that paints it as a whole."""
+_PLAIN_FLUX = ("dev", "krea", "schnell")
+_FLUX_INPUTS = {"fill": 384, "canny": 128, "depth": 128, "control": 128}
+"""Channels that the transformer takes for each patch, where they are not `FLUX_CHANNELS`."""
 _ENCODER_PREFIX = "text_encoders.{}.transformer."
 _SD3_HEAD = 64
 # FLUX turns the three numbers of a place by these parts of a head.
@@ -35,7 +45,7 @@ class TransformerFile:
     Attributes:
         path: The file.
         family: flux or sd3.
-        variant: dev or schnell; for SD3 as the identity names it.
+        variant: dev, schnell or a key of `FLUX_PIPELINES`; for SD3 as the identity names it.
         layout: Whose names its tensors have: bfl, sai or diffusers.
         prefix: What they begin with.
         config: Of diffusers' class.
@@ -44,6 +54,7 @@ class TransformerFile:
         format: Of the file, as `Header.format`.
         sidecars: What lies beside it.
         metadata: The header's own words.
+        variant_from: Where the variant is told by no tensor: what told it.
     """
 
     path: Path
@@ -57,6 +68,7 @@ class TransformerFile:
     format: str = "safetensors"
     sidecars: Sidecars = field(default_factory=Sidecars)
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    variant_from: str = ""
 
 
 def describe_transformer(path: Path, header: Header | None = None) -> TransformerFile | None:
@@ -68,7 +80,7 @@ def describe_transformer(path: Path, header: Header | None = None) -> Transforme
 
     Raises:
         BadFileError: It is damaged or incomplete, or something beside it is.
-        UnsupportedError: It is a FLUX.1 that reads a picture.
+        UnsupportedError: It is a FLUX.1 of a kind that is not known, or `variant` beside it is no kind of its shapes.
     """
     header = header or read_header(path)
     identity = identify_header(header, path.name)
@@ -80,14 +92,15 @@ def describe_transformer(path: Path, header: Header | None = None) -> Transforme
     sidecars = read_sidecars(path)
     said = cast("dict[str, Any]", sidecars.about.get("transformer") or {})
     config = _CONFIGS[identity.family, identity.layout](inner)
+    variant, told = identity.variant, str(identity.facts.get("variant_from", ""))
     if identity.family == "flux":
-        _check_flux(path, identity, config)
+        variant, told = _flux_variant(path, identity, config, sidecars)
     heads = {name: _ENCODER_PREFIX.format(name) for name in ENCODERS}
     vae = next((one for one in VAE_PREFIXES if f"{one}decoder.conv_in.weight" in tensors), None)
     return TransformerFile(
         path=path,
         family=identity.family,
-        variant=_variant(identity, config),
+        variant=variant,
         layout=identity.layout,
         prefix=prefix,
         config={**config, **said},
@@ -96,18 +109,32 @@ def describe_transformer(path: Path, header: Header | None = None) -> Transforme
         format=header.format,
         sidecars=sidecars,
         metadata=header.metadata,
+        variant_from=told,
     )
 
 
-def _variant(identity: FileIdentity, config: Mapping[str, Any]) -> str:
-    if identity.family == "flux":
-        return "dev" if config["guidance_embeds"] else "schnell"
-    return identity.variant
+def _flux_variant(path: Path, identity: FileIdentity, config: Mapping[str, Any], sidecars: Sidecars) -> tuple[str, str]:
+    """(dev, schnell or a key of `FLUX_PIPELINES`, what told it where no tensor does).
 
-
-def _check_flux(path: Path, identity: FileIdentity, config: Mapping[str, Any]) -> None:
-    if identity.variant not in (*_LIKE_DEV, "schnell") or config["in_channels"] != FLUX_CHANNELS:
-        raise no_such_flux(path.name, identity.variant)
+    Shapes tell fill from the rest and no more: dev is kontext, and canny is depth. The file's name or title decides,
+    and `variant` in `NAME.danqing.json` over both.
+    """
+    plain = "dev" if config["guidance_embeds"] else "schnell"
+    said = sidecars.about.get("variant")
+    told = str(identity.facts.get("variant_from", "")) if said is None else f"`variant` in {path.stem}.danqing.json"
+    found = identity.variant if said is None else str(said)
+    found = plain if found in _PLAIN_FLUX else found
+    fits = [plain] if config["in_channels"] == FLUX_CHANNELS else []
+    fits += [one for one in FLUX_PIPELINES if _FLUX_INPUTS.get(one, FLUX_CHANNELS) == config["in_channels"]]
+    if found not in fits:
+        raise UnsupportedError(
+            f"{path.name} is of no kind of FLUX.1 that this version paints",
+            field="model",
+            value=f"{found}, {config['in_channels']} channels for each patch",
+            allowed=", ".join(fits) or "64 channels (dev, schnell, kontext), 128 (canny, depth) or 384 (fill)",
+            next_step=f"take `variant` out of {path.stem}.danqing.json" if said is not None else "use another file",
+        )
+    return found, told
 
 
 # --- configs ----------------------------------------------------------------------------------------------------------
