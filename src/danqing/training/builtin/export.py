@@ -16,6 +16,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 from safetensors.torch import save_file
 
+from danqing.training.builtin.captions import style_words
 from danqing.training.builtin.clip import MiniClip
 from danqing.training.builtin.config import TrainConfig
 from danqing.training.builtin.latents import encode
@@ -107,7 +108,7 @@ def describe(config: TrainConfig, pool: Pool, run: Run, preview: PreviewMap) -> 
         "name": "danqing-mini",
         "family": "sd1",
         "native_size_px": config.data.size_px,
-        "styles": sorted({p.style for p in pool.pictures}),
+        "styles": sorted({style_words(p.style, "en")[0] for p in pool.pictures}),
         "locales": ["en", "zh-Hans", "zh-Hant"],
         "concepts": len({p.concept.hexcode for p in pool.pictures}),
         "pictures": len(pool.pictures),

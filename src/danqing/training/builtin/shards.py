@@ -75,7 +75,8 @@ def vocabulary_json(pictures: list[Picture]) -> str:
         {"hexcode": c.hexcode, "subgroup": c.subgroup} | {locale: list(words) for locale, words in c.words.items()}
         for c in concepts.values()
     ]
-    return "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n"
+    packed = (json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in rows)
+    return "[\n" + ",\n".join(packed) + "\n]\n"
 
 
 def datasheet(config: DataConfig, pictures: list[Picture]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -72,4 +73,8 @@ def train_tokenizer(corpus: Iterable[str], vocab_size: int) -> CLIPTokenizer:
 def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
     """Writes `tokenizer.json`, `tokenizer_config.json`, and CLIP's own `vocab.json` and `merges.txt`."""
     tokenizer.save_pretrained(str(folder))
+    # The library indents it, which doubles its size.
+    whole = folder / "tokenizer.json"
+    packed = json.dumps(json.loads(whole.read_text(encoding="utf-8")), ensure_ascii=False, separators=(",", ":"))
+    whole.write_text(packed, encoding="utf-8")
     tokenizer.backend_tokenizer.model.save(str(folder))
