@@ -19,11 +19,22 @@ if TYPE_CHECKING:
 
 MAX_UNITS = 3
 KINDS: dict[str, tuple[str, ...]] = {
-    "line": ("canny", "lineart_xdog", "softedge_dog", "scribble_canny", "draw_sketch", "mlsd_lsd"),
-    "block": ("seg_superpixels", "depth_relief", "normal_relief"),
+    "line": (
+        "canny",
+        "lineart_xdog",
+        "lineart_standard",
+        "softedge_dog",
+        "scribble_canny",
+        "scribble_xdog",
+        "draw_sketch",
+        "mlsd_lsd",
+        "threshold",
+        "invert",
+    ),
+    "block": ("seg_superpixels", "depth_relief", "normal_relief", "normal_from_depth"),
     "pose": ("draw_pose",),
-    "detail": ("tile_resample",),
-    "own": ("none",),
+    "detail": ("tile_resample", "blur_gaussian", "grayscale", "t2ia_color_grid"),
+    "own": ("none", "shuffle"),
 }
 """Group → annotators named in the page's languages (`c.kind.<key>`); installed networks follow in their group."""
 DRAWN: dict[str, tuple[str, str]] = {"draw_pose": ("pose", "openpose"), "draw_sketch": ("sketch", "scribble_canny")}
