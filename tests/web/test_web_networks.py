@@ -207,7 +207,7 @@ def test_the_control_type_narrows_kinds_and_networks(open_page, served):
         "danqing-mini-detail",
     )
     kinds = page.locator(field.format("annotator") + " option").evaluate_all("all => all.map((one) => one.value)")
-    assert kinds == ["tile_resample", "none"]
+    assert kinds == ["tile_resample", "blur_gaussian", "none"]
     names = page.locator(field.format("model") + " option").evaluate_all("all => all.map((one) => one.value)")
     assert names == ["", "danqing-mini-detail"]
     page.select_option(field.format("control_type"), "depth")

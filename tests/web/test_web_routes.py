@@ -122,7 +122,7 @@ def test_cards_are_offered_what_fits_the_model(client, studio, monkeypatch):
     assert offers["models"] == [LINE.name, DETAIL.name]
     suited = {kind["key"]: kind["model"] for kind in offers["kinds"]}
     assert (suited["canny"], suited["tile_resample"], suited["normal_relief"]) == (LINE.name, DETAIL.name, None)
-    groups = ["line"] * 6 + ["block"] * 3 + ["pose", "detail", "own"]
+    groups = ["line"] * 10 + ["block"] * 4 + ["pose"] + ["detail"] * 4 + ["own"] * 2
     assert [kind["group"] for kind in offers["kinds"]] == groups
     assert offers["likes"] is True
     studio.nets = [FOREIGN, LINE.model_copy(update={"annotators": (), "name": "some-canny", "base": None})]

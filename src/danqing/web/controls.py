@@ -40,6 +40,7 @@ KINDS: dict[str, tuple[str, ...]] = {
 DRAWN: dict[str, tuple[str, str]] = {"draw_pose": ("pose", "openpose"), "draw_sketch": ("sketch", "scribble_canny")}
 """Kinds whose map a person draws on the page → what is drawn, and the annotator whose ControlNet reads it."""
 _STEPS = 200
+_ROUNDING = 1e-6
 
 
 def offers(studio: Studio, model: ModelInfo) -> dict[str, Any]:
@@ -96,11 +97,17 @@ def _kind(nets: Sequence[ControlNetInfo], key: str) -> dict[str, Any]:
 
 
 def _setting(item: ParameterInfo) -> dict[str, Any]:
-    """A setting as the page shows it; `step` is a round number, at most a two-hundredth of its range or 1."""
+    """A setting as the page shows it; `step` is a round number, at most a two-hundredth of its range or 1.
+
+    A slider counts its steps from its lower end, which is therefore brought to the next step.
+    """
     fine = (item.high - item.low) / _STEPS
     step = 0.0 if item.choices else 1.0 if item.whole or fine >= 1 else 10.0 ** math.floor(math.log10(fine))
     names = ("key", "name", "hint", "low", "high", "default", "choices")
-    return {name: getattr(item, name) for name in names} | {"step": step}
+    shown = {name: getattr(item, name) for name in names} | {"step": step}
+    if step:
+        shown["low"] = round(math.ceil(item.low / step - _ROUNDING) * step, 9)
+    return shown
 
 
 def _group(info: AnnotatorInfo) -> str:
