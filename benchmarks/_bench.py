@@ -21,9 +21,9 @@ from danqing.models.loader import Loader, pick_device
 from danqing.planning import plan
 from danqing.spec.errors import NotFoundError
 from danqing.spec.model import ModelInfo
+from danqing.spec.painting import Guidance, Sampling, Txt2ImgRequest
 from danqing.spec.plan import Plan
 from danqing.spec.registry.families import BUILTIN_MODEL
-from danqing.spec.request import Guidance, Sampling, Txt2ImgRequest
 
 BRIEFS = ("red apple, 3d", "grinning face, flat", "rocket, 3d", "太阳，扁平", "penguin, 3d", "guitar, flat")
 

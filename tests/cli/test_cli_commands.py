@@ -20,7 +20,7 @@ from danqing.cli.progress import half_blocks
 from danqing.cli.terminal import Terminal
 from danqing.spec.errors import ConflictError, InvalidRequestError
 from danqing.spec.events import PreviewEvent, ProgressEvent, StateEvent
-from danqing.spec.request import Output
+from danqing.spec.painting import Output
 from danqing.store.metadata import encode_picture
 from danqing.studio.settings import Settings
 

@@ -9,17 +9,11 @@ from hypothesis import strategies as st
 from danqing.prompt.infotext import parse_infotext, request_from_infotext, to_infotext
 from danqing.prompt.infotext_fields import ENTRIES
 from danqing.prompt.infotext_text import Infotext, format_text, parse_pairs, parse_text
+from danqing.spec.painting import Img2ImgRequest, InpaintRequest, OutpaintRequest, Txt2ImgRequest
 from danqing.spec.registry.samplers import SAMPLERS
 from danqing.spec.registry.schedules import SCHEDULES
 from danqing.spec.registry.upscalers import UPSCALERS
-from danqing.spec.request import (
-    REQUEST,
-    Img2ImgRequest,
-    InpaintRequest,
-    OutpaintRequest,
-    Txt2ImgRequest,
-    parse_request,
-)
+from danqing.spec.request import REQUEST, parse_request
 
 A1111 = """girl with an artist's beret, (detailed:1.2)
 second line

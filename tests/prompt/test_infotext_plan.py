@@ -6,6 +6,7 @@ from danqing.prompt.infotext import request_from_infotext, to_infotext
 from danqing.prompt.infotext_plan import request_of_plan
 from danqing.spec.geometry import Margins, SizePx
 from danqing.spec.model import ModelRef
+from danqing.spec.painting import Guidance, SoftInpainting
 from danqing.spec.plan import (
     InitPlan,
     MaskPlan,
@@ -17,7 +18,6 @@ from danqing.spec.plan import (
     SeedPlan,
     TextPlan,
 )
-from danqing.spec.request import Guidance, SoftInpainting
 
 MODEL = ModelRef(name="danqing-mini", sha256="ab" * 32, family="sd1")
 OTHER = ModelRef(name="other", sha256="cd" * 32, family="sd1")

@@ -24,11 +24,12 @@ from danqing.spec.events import PreviewEvent, ProgressEvent, RecordEvent, StateE
 from danqing.spec.geometry import SizePx
 from danqing.spec.model import ControlNetInfo, ImageEncoderInfo, IpAdapterInfo, ModelInfo, ModelRef
 from danqing.spec.network import NetworkInfo
+from danqing.spec.painting import Guidance
 from danqing.spec.plan import PassPlan, Plan, SamplingPlan, SeedPlan, TextPlan
 from danqing.spec.record import FINAL_STATES, Job, Record, Versions
 from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
-from danqing.spec.request import Guidance, parse_request
+from danqing.spec.request import parse_request
 from danqing.spec.sight import Found
 from danqing.spec.upscale import UpscalerFile
 from danqing.store.metadata import encode_picture

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from danqing.spec.events import EVENT, PreviewEvent, ProgressEvent, RecordEvent, StateEvent
+from danqing.spec.painting import Txt2ImgRequest
 from danqing.spec.plan import Plan
 from danqing.spec.record import FINAL_STATES, Job, Record, Timings, Versions
-from danqing.spec.request import Txt2ImgRequest
 
 MODEL = {"name": "tiny", "sha256": "a" * 64, "family": "sd1"}
 

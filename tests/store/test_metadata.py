@@ -13,8 +13,8 @@ from danqing.prompt.infotext import to_infotext
 from danqing.spec.errors import BadFileError
 from danqing.spec.geometry import SizePx
 from danqing.spec.model import ModelRef
+from danqing.spec.painting import Guidance, Output
 from danqing.spec.plan import PassPlan, Plan, SamplingPlan, SeedPlan, TextPlan
-from danqing.spec.request import Guidance, Output
 from danqing.store.exif import exif_with_comment, read_comment
 from danqing.store.metadata import MAX_TEXT_BYTES, encode_picture, read_metadata
 

@@ -8,8 +8,8 @@ import pytest
 from studio_helpers import make_job, make_plan, make_record
 
 from danqing.spec.errors import NotFoundError
+from danqing.spec.painting import Img2ImgRequest
 from danqing.spec.plan import InitPlan
-from danqing.spec.request import Img2ImgRequest
 from danqing.store.base import RecordQuery, Upload
 from danqing.store.database import Database
 from danqing.store.fake import FakeStore

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from studio_helpers import fake_planner
 
-from danqing.spec.request import Txt2ImgRequest
+from danqing.spec.painting import Txt2ImgRequest
 from danqing.studio.service import Studio
 from danqing.studio.settings import load_settings
 from danqing.workers.local import LocalPool, LocalPoolOptions

@@ -12,9 +12,10 @@ from PIL import Image
 
 from danqing.spec.geometry import SizePx
 from danqing.spec.model import ModelRef
+from danqing.spec.painting import Guidance, InpaintRequest, Txt2ImgRequest
 from danqing.spec.plan import InitPlan, MaskPlan, PassPlan, Plan, SamplingPlan, SeedPlan, TextPlan
 from danqing.spec.record import Job, Record, Versions
-from danqing.spec.request import Guidance, InpaintRequest, Request, Txt2ImgRequest
+from danqing.spec.request import Request
 from danqing.store.ids import new_id
 
 MODEL = ModelRef(name="danqing-mini", sha256="ab" * 32, family="sd1")

@@ -11,8 +11,8 @@ from studio_helpers import MODEL, fake_planner, make_plan
 from danqing.prompt.infotext import to_infotext
 from danqing.spec.errors import BadFileError, MissingWeightsError, NotFoundError
 from danqing.spec.model import ModelInfo
+from danqing.spec.painting import Output, Txt2ImgRequest
 from danqing.spec.plan import InitPlan, Plan
-from danqing.spec.request import Output, Txt2ImgRequest
 from danqing.store.metadata import encode_picture
 from danqing.studio import doctor
 from danqing.studio.service import Studio

@@ -11,7 +11,7 @@ from PIL import Image
 from studio_helpers import picture
 
 from danqing.spec.errors import BadFileError, InvalidRequestError, MissingWeightsError, NotFoundError, WorkerError
-from danqing.spec.request import Txt2ImgRequest
+from danqing.spec.painting import Txt2ImgRequest
 from danqing.studio import sight
 from danqing.studio.service import Studio
 from danqing.workers.fake_sight import FakeSight

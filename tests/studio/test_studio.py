@@ -17,7 +17,7 @@ from studio_helpers import picture
 
 from danqing.spec.errors import BadFileError, ConflictError, DanqingError, InvalidRequestError, NotFoundError
 from danqing.spec.events import RecordEvent, StateEvent
-from danqing.spec.request import Img2ImgRequest, InpaintRequest, Txt2ImgRequest
+from danqing.spec.painting import Img2ImgRequest, InpaintRequest, Txt2ImgRequest
 from danqing.studio.service import Studio
 from danqing.workers.pool import FakePool
 

@@ -10,8 +10,8 @@ from danqing.planning.controls import plan_controls
 from danqing.spec.control import ControlUnit
 from danqing.spec.errors import InvalidRequestError, NotFoundError
 from danqing.spec.model import ControlNetInfo, ForeignParts, ModelDefaults, ModelInfo
+from danqing.spec.painting import Txt2ImgRequest
 from danqing.spec.registry.control_filters import find_control_filter
-from danqing.spec.request import Txt2ImgRequest
 from danqing.studio.controlling import base_model, control_choices, networks_for
 from danqing.studio.precisions import precisions_for
 

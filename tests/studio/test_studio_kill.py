@@ -17,7 +17,7 @@ from front_process import local_pool
 from studio_helpers import painted
 
 from danqing.spec.events import StateEvent
-from danqing.spec.request import Txt2ImgRequest
+from danqing.spec.painting import Txt2ImgRequest
 from danqing.studio.service import Studio
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="kill -9")

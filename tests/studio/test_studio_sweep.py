@@ -8,7 +8,7 @@ import time
 from studio_helpers import picture
 
 from danqing.spec.events import RecordEvent
-from danqing.spec.request import Img2ImgRequest, Txt2ImgRequest
+from danqing.spec.painting import Img2ImgRequest, Txt2ImgRequest
 from danqing.studio.sweeping import DRAFTS, UPLOADS_KEPT
 
 

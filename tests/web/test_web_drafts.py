@@ -7,7 +7,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from page_studio import FakeStudio, until
 
-from danqing.spec.request import Txt2ImgRequest, parse_request
+from danqing.spec.painting import Txt2ImgRequest
+from danqing.spec.request import parse_request
 from danqing.web.drafts import DRAFTS, SEED, STEPS, draft_of, submit_draft
 from danqing.web.routes import add_routes
 

@@ -10,7 +10,7 @@ from danqing.spec.control import ControlUnit
 from danqing.spec.errors import InvalidRequestError
 from danqing.spec.geometry import Margins, SizePx
 from danqing.spec.image_prompt import ImagePrompt
-from danqing.spec.request import (
+from danqing.spec.painting import (
     DynamicThreshold,
     Guidance,
     Hires,

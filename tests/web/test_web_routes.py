@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from page_studio import DETAIL, FOREIGN, LINE, POSE, SEEN, UPSCALER, FakeStudio, picture
 
 from danqing.spec.errors import MissingWeightsError
-from danqing.spec.request import Txt2ImgRequest
+from danqing.spec.painting import Txt2ImgRequest
 from danqing.web.i18n import words
 from danqing.web.routes import add_routes
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from danqing.models.catalog import Catalog
 from danqing.planning.upscaling import plan_upscale
-from danqing.spec.request import Output
+from danqing.spec.painting import Output
 from danqing.spec.upscale import UpscaleRequest
 from danqing.store.blobs import BlobStore
 from danqing.store.metadata import encode_picture, read_metadata

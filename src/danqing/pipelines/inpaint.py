@@ -20,8 +20,8 @@ from danqing.planning.crops import masked_crop
 from danqing.sampling.noise import PictureNoise
 from danqing.spec.errors import InvalidRequestError
 from danqing.spec.geometry import BoxPx, SizePx
+from danqing.spec.painting import MaskFill, SoftInpainting
 from danqing.spec.plan import MaskPlan
-from danqing.spec.request import MaskFill, SoftInpainting
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from danqing.spec.request import SoftInpainting
+from danqing.spec.painting import SoftInpainting
 
 
 def latent_mask(mask: Image.Image, width: int, height: int, *, soft: bool) -> Tensor:

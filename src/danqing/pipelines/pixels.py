@@ -10,7 +10,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from danqing.spec.geometry import SizePx
-from danqing.spec.request import ResizeMode
+from danqing.spec.painting import ResizeMode
 
 Floats = npt.NDArray[np.float32]
 

@@ -9,11 +9,12 @@ from danqing.planning.content import content_of
 from danqing.spec.control import INPAINT_ANNOTATOR, ControlUnit, is_inpaint_annotator
 from danqing.spec.errors import DanqingError, InvalidRequestError, UnsupportedError
 from danqing.spec.model import ControlNetInfo, ModelInfo, ModelRef
+from danqing.spec.painting import InpaintRequest, OutpaintRequest, Txt2ImgRequest
 from danqing.spec.plan import ControlPlan
 from danqing.spec.registry.annotators import find_annotator, resolve_parameters
 from danqing.spec.registry.control_filters import map_type
 from danqing.spec.registry.controls import union_type
-from danqing.spec.request import InpaintRequest, OutpaintRequest, Request, Txt2ImgRequest
+from danqing.spec.request import Request
 
 CONTROL_FAMILY = "controlnet"
 """What stands for the family in a ControlNet's ModelRef."""

@@ -11,18 +11,10 @@ from danqing.spec.base import Data
 from danqing.spec.errors import InvalidRequestError, UnsupportedError
 from danqing.spec.geometry import SizePx
 from danqing.spec.model import ModelInfo, ModelRef
+from danqing.spec.painting import Guidance, Hires, InpaintRequest, OutpaintRequest, Sampling, SizeHints, Txt2ImgRequest
 from danqing.spec.plan import PassPlan, SamplingPlan, TextPlan
 from danqing.spec.registry.foreign import PIPELINE_SAMPLER, ForeignInfo, find_foreign
-from danqing.spec.request import (
-    Guidance,
-    Hires,
-    InpaintRequest,
-    OutpaintRequest,
-    Request,
-    Sampling,
-    SizeHints,
-    Txt2ImgRequest,
-)
+from danqing.spec.request import Request
 
 _STORAGES = ("float8", "int8", "nf4")
 _OTHER_MODEL = "leave it out, or choose a model that Danqing's own engine paints (SD 1, 2, XL, 3, FLUX.1)"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from danqing.planning.content import content_of
+from danqing.spec.painting import InpaintRequest, OutpaintRequest, Txt2ImgRequest
 from danqing.spec.plan import InitPlan, MaskPlan, OutpaintPlan
-from danqing.spec.request import InpaintRequest, OutpaintRequest, Request, Txt2ImgRequest
+from danqing.spec.request import Request
 
 
 def init_plan(request: Request) -> InitPlan | None:

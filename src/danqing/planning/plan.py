@@ -19,6 +19,7 @@ from danqing.planning.words import PromptLibrary, Words, words_of
 from danqing.spec.errors import InvalidRequestError, UnsupportedError
 from danqing.spec.geometry import SizePx
 from danqing.spec.model import ModelInfo, ModelRef
+from danqing.spec.painting import Guidance, Hires, InpaintRequest, OutpaintRequest, Txt2ImgRequest
 from danqing.spec.plan import (
     ControlPlan,
     ImageAdapterPlan,
@@ -30,14 +31,7 @@ from danqing.spec.plan import (
     TextPlan,
 )
 from danqing.spec.region import RegionEngine
-from danqing.spec.request import (
-    Guidance,
-    Hires,
-    InpaintRequest,
-    OutpaintRequest,
-    Request,
-    Txt2ImgRequest,
-)
+from danqing.spec.request import Request
 
 MAX_SEED = 2**32 - 1
 MAX_STAGES = 3

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from danqing.planning.foreign import foreign_sampling
 from danqing.spec.model import ModelInfo
+from danqing.spec.painting import Sampling
 from danqing.spec.plan import SamplingPlan
 from danqing.spec.registry.samplers import find_sampler, split_legacy_name
 from danqing.spec.registry.schedules import find_schedule
-from danqing.spec.request import Sampling
 
 
 def sampling_for(wanted: Sampling, model: ModelInfo) -> SamplingPlan:

@@ -19,11 +19,12 @@ from danqing.prompt.infotext_control import control_fields, units_from
 from danqing.prompt.infotext_fields import ENTRIES, Entry
 from danqing.prompt.infotext_plan import control_hashes, model_fields, request_of_plan
 from danqing.prompt.infotext_text import Infotext, format_text, parse_text
+from danqing.spec.painting import Txt2ImgRequest
 from danqing.spec.plan import Plan
 from danqing.spec.registry.lookup import match
 from danqing.spec.registry.samplers import SAMPLERS, split_legacy_name
 from danqing.spec.registry.schedules import SCHEDULES
-from danqing.spec.request import REQUEST, Request, Txt2ImgRequest
+from danqing.spec.request import REQUEST, Request
 
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 _HIRES_STRENGTH: Final = "Hires denoising strength"

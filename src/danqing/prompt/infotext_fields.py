@@ -14,10 +14,10 @@ from typing import Any, Final, cast
 
 from danqing.spec.base import Data
 from danqing.spec.errors import InvalidRequestError
+from danqing.spec.painting import SizeHints
 from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
 from danqing.spec.registry.upscalers import find_upscaler
-from danqing.spec.request import SizeHints
 
 
 @dataclass(frozen=True, slots=True)

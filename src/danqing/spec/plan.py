@@ -13,8 +13,7 @@ from danqing.spec.geometry import BoxPx, Margins, SizePx
 from danqing.spec.image_prompt import ImageMix
 from danqing.spec.model import ModelRef
 from danqing.spec.network import EmbeddingPlan, NetworkPlan
-from danqing.spec.region import RegionEngine
-from danqing.spec.request import (
+from danqing.spec.painting import (
     MAX_STEPS,
     Emphasis,
     Guidance,
@@ -26,8 +25,10 @@ from danqing.spec.request import (
     SizeHints,
     SoftInpainting,
 )
+from danqing.spec.region import RegionEngine
 
 PLAN_VERSION = 1
+PlanKind = Literal["txt2img", "img2img", "inpaint", "outpaint", "drag", "words", "retouch"]
 
 
 class TextPlan(Data):
@@ -190,7 +191,7 @@ class Plan(Data):
     """Everything that decides one picture."""
 
     version: int = PLAN_VERSION
-    kind: Literal["txt2img", "img2img", "inpaint", "outpaint"]
+    kind: PlanKind
     seeds: SeedPlan
     passes: tuple[PassPlan, ...] = Field(min_length=1)
     vae: ModelRef | None = None

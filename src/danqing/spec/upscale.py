@@ -6,7 +6,7 @@ from pydantic import Field
 
 from danqing.spec.base import Data, PictureRef, Sha256
 from danqing.spec.model import ModelRef
-from danqing.spec.request import Output
+from danqing.spec.painting import Output
 
 BUILTIN_UPSCALER = "danqing-draw-x4"
 UPSCALER_FAMILY = "upscaler"

@@ -24,8 +24,8 @@ from pydantic import ValidationError
 from danqing.prompt.infotext import ReadInfotext, request_from_infotext
 from danqing.prompt.infotext_plan import request_of_plan
 from danqing.spec.errors import BadFileError
+from danqing.spec.painting import Output
 from danqing.spec.plan import Plan
-from danqing.spec.request import Output
 from danqing.store.exif import exif_with_comment, read_comment, read_xmp_plan, xmp_with_plan
 
 MAX_FILE_BYTES: Final = 256 * 2**20

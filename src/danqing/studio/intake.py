@@ -13,8 +13,9 @@ from danqing.spec.control import ControlUnit
 from danqing.spec.errors import InvalidRequestError, NotFoundError
 from danqing.spec.geometry import SizePx
 from danqing.spec.image_prompt import ImagePrompt
+from danqing.spec.painting import InpaintRequest, Txt2ImgRequest
 from danqing.spec.region import Region
-from danqing.spec.request import InpaintRequest, Request, Txt2ImgRequest
+from danqing.spec.request import Request
 from danqing.store.base import Store
 from danqing.store.blobs import BlobStore
 

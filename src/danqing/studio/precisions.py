@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, get_args
 
 from danqing.spec.model import ModelInfo
-from danqing.spec.request import Precision
+from danqing.spec.painting import Precision
 
 if TYPE_CHECKING:
     from danqing.studio.service import Studio

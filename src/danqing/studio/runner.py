@@ -10,8 +10,8 @@ from typing import get_args
 
 from danqing.spec.errors import ConflictError, DanqingError, WorkerError
 from danqing.spec.events import PreviewEvent, ProgressEvent, RecordEvent, StateEvent
+from danqing.spec.painting import Precision
 from danqing.spec.record import Job, Record
-from danqing.spec.request import Precision
 from danqing.store.base import MAX_ATTEMPTS, Store, poisoned
 from danqing.store.blobs import BlobStore
 from danqing.store.ids import new_id

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from danqing.spec.errors import InvalidRequestError
-from danqing.spec.request import Precision
+from danqing.spec.painting import Precision
 
 MIB = 1024 * 1024
 MEGAPIXEL = 1_000_000

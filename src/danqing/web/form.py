@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
 from danqing.spec.errors import InvalidRequestError
-from danqing.spec.request import Request, SizeHints, parse_request
+from danqing.spec.painting import SizeHints
+from danqing.spec.request import Request, parse_request
 
 MAX_SEED = 2**64 - 1
 

@@ -100,11 +100,13 @@ def hint_batch(data: ControlData, places: list[tuple[int, int]], rng: np.random.
 
 
 def control_run(
-    models: Models, config: TrainConfig, kind: str, folder: Path, device: torch.device
+    models: Models, config: TrainConfig, kind: str, folder: Path, device: torch.device, start: Path | None = None
 ) -> tuple[ControlNetModel, Run]:
-    """The ControlNet and its optimiser, from the checkpoint if there is one."""
+    """The ControlNet and its optimiser, from the checkpoint if there is one, else from an exported one (`start`)."""
     torch.manual_seed(config.seed + 10 + list(CLASSES).index(kind))
     net = build_control(models.unet, config).to(device, memory_format=torch.channels_last)
+    if start is not None:
+        net.load_state_dict(ControlNetModel.from_pretrained(str(start), torch_dtype=torch.float32).state_dict())
     params = list(net.parameters())
     stage = config.control.stage
     digest = stage_digest("control", kind, config.seed, config.control, config.unet, config.text)
@@ -156,11 +158,21 @@ def train_control(
     config: TrainConfig,
     folder: Path,
     deadline: float | None = None,
+    start: Path | None = None,
 ) -> ControlNetModel:
-    """Trains (or goes on training) one ControlNet and returns it with averaged weights."""
+    """Trains (or goes on training) one ControlNet and returns it with averaged weights.
+
+    Args:
+        models: The finished model.
+        data: Scenes, their latents and the class of control.
+        config: The stage's configuration.
+        folder: The run's folder.
+        deadline: Unix time in seconds at which training ends at the latest.
+        start: An exported ControlNet to go on from where there is no checkpoint.
+    """
     device = models.unet.device
     models.unet.eval().requires_grad_(False)
-    net, run = control_run(models, config, data.kind, folder, device)
+    net, run = control_run(models, config, data.kind, folder, device, start)
     schedule = make_schedule(config)
     steps = Steps(lambda step: control_loss(net, models, data, config, schedule, step))
     train_steps(run, config.control.stage, steps, deadline)

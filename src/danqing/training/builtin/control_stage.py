@@ -93,10 +93,15 @@ def export_control(net: ControlNetModel, kind: str, job: SideJob, progress: Prog
 
 
 def control_stage(job: SideJob, kind: str) -> None:
-    """The whole stage, from a finished run to the exported folder and a sheet of samples."""
+    """The whole stage, from a finished run to the exported folder and a sheet of samples.
+
+    Started from an exported model it goes on with the ControlNet beside that model, if there is one.
+    """
     done = open_finished(job)
     data = ControlData(done.pool, done.latents, kind)
-    net = train_control(done.models, data, job.config, job.run, job.until)
+    own = None if job.start is None else job.start.parent / "controlnet" / f"{job.start.name}-{kind}"
+    start = own if own is not None and (own / "config.json").is_file() else None
+    net = train_control(done.models, data, job.config, job.run, job.until, start)
     progress = control_run(done.models, job.config, kind, job.run, job.device)[1].progress
     draw_sheet(done, data, net, job.run / "samples" / f"control-{kind}.png")
     export_control(net, kind, job, progress)

@@ -10,7 +10,9 @@ from datetime import datetime
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from danqing.spec.errors import ConflictError, DanqingError, MissingWeightsError
@@ -21,6 +23,7 @@ from danqing.training.builtin.latents import cached
 from danqing.training.builtin.pool import Pool
 from danqing.training.builtin.unet import Models, unet_run
 
+EXPORTED = ("tokenizer/tokenizer.json", "text_encoder/config.json", "vae/config.json", "unet/config.json")
 NEEDED = ("tokenizer/tokenizer_config.json", "vae/config.json", "clip.pt", "unet.ckpt.pt")
 
 
@@ -35,6 +38,7 @@ class SideJob:
         model_dir: The exported model; what the stage makes is written beside it.
         device: Where it computes.
         until: Unix time in seconds at which training ends at the latest.
+        start: An exported model to start from, where the run's own checkpoints are gone or never were here.
     """
 
     config: TrainConfig
@@ -43,6 +47,7 @@ class SideJob:
     model_dir: Path
     device: torch.device
     until: float | None = None
+    start: Path | None = None
 
     def beside(self, kind: str) -> Path:
         """The folder of the model that the stage makes: `danqing-mini` → `danqing-mini-4step`."""
@@ -57,7 +62,7 @@ class Finished:
         config: Its configuration.
         models: UNet with averaged weights, text encoder, tokenizer; all frozen.
         vae: The autoencoder.
-        clip: mini-CLIP.
+        clip: mini-CLIP; None where an exported model was opened, which has it elsewhere.
         pool: Painted scenes.
         latents: Theirs, float16 `[n, variants, c, h, w]`.
     """
@@ -65,7 +70,7 @@ class Finished:
     config: TrainConfig
     models: Models
     vae: AutoencoderKL
-    clip: MiniClip
+    clip: MiniClip | None
     pool: Pool
     latents: torch.Tensor
 
@@ -77,6 +82,8 @@ def open_finished(job: SideJob) -> Finished:
         MissingWeightsError: A stage before this one has not been run.
         BadFileError: The run was made with another configuration.
     """
+    if job.start is not None:
+        return open_exported(job, job.start)
     for name in NEEDED:
         if not (job.run / name).is_file():
             raise MissingWeightsError(
@@ -98,6 +105,39 @@ def open_finished(job: SideJob) -> Finished:
     return Finished(job.config, models, vae, clip, pool, latents)
 
 
+def open_exported(job: SideJob, folder: Path) -> Finished:
+    """An exported model as a stage's start: what `danqing-mini` in the package is enough for.
+
+    Raises:
+        MissingWeightsError: The folder lacks a part of the model.
+    """
+    for name in EXPORTED:
+        if not (folder / name).is_file():
+            raise MissingWeightsError(
+                "this is not a whole exported model",
+                field="start",
+                value=str(folder / name),
+                next_step="name the folder of danqing-mini, or of a model that the trainer exported",
+            )
+    config, device = job.config, job.device
+    work = Job(config, job.run, job.data, device, job.model_dir)
+    job.run.mkdir(parents=True, exist_ok=True)
+    pool = stage_pool(work, stage_data(work))
+    vae = AutoencoderKL.from_pretrained(str(folder / "vae"), torch_dtype=torch.float32)
+    unet = UNet2DConditionModel.from_pretrained(str(folder / "unet"), torch_dtype=torch.float32)
+    text = CLIPTextModel.from_pretrained(str(folder / "text_encoder"), dtype=torch.float32)
+    if device.type == "cpu":
+        unet.set_attn_processor(AttnProcessor())
+        text.set_attn_implementation("eager")
+    for part in (vae, unet, text):
+        part.to(device).eval().requires_grad_(False)
+    models = Models(
+        unet.to(memory_format=torch.channels_last), text, CLIPTokenizer.from_pretrained(str(folder / "tokenizer"))
+    )
+    latents = cached(job.run / "latents.pt", vae, pool, device, config.precision)
+    return Finished(config, models, vae, None, pool, latents)
+
+
 def _clock(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
@@ -110,6 +150,7 @@ def _arguments(stage: str, argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--model-dir", type=Path, help="the exported model; the new one goes beside it (default: RUN/danqing-mini)"
     )
+    parser.add_argument("--start", type=Path, help="an exported model to start from, in place of a run's checkpoints")
     parser.add_argument("--resume", action="store_true", help="go on from the stage's checkpoint")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--until", type=_clock, help="end training at this local time (ISO 8601) at the latest")
@@ -145,6 +186,7 @@ def side_main(run: Callable[[SideJob], None], stage: str, argv: list[str] | None
                 model_dir=args.model_dir or args.run / "danqing-mini",
                 device=torch.device(args.device),
                 until=args.until,
+                start=args.start,
             )
         )
     except DanqingError as error:

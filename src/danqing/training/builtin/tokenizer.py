@@ -71,10 +71,9 @@ def train_tokenizer(corpus: Iterable[str], vocab_size: int) -> CLIPTokenizer:
 
 
 def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """Writes `tokenizer.json`, `tokenizer_config.json`, and CLIP's own `vocab.json` and `merges.txt`."""
+    """Writes `tokenizer.json` and `tokenizer_config.json`; CLIP's older pair of files would say the same again."""
     tokenizer.save_pretrained(str(folder))
     # The library indents it, which doubles its size.
     whole = folder / "tokenizer.json"
     packed = json.dumps(json.loads(whole.read_text(encoding="utf-8")), ensure_ascii=False, separators=(",", ":"))
     whole.write_text(packed, encoding="utf-8")
-    tokenizer.backend_tokenizer.model.save(str(folder))

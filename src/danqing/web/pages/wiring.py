@@ -7,9 +7,9 @@ from typing import Any
 import gradio as gr
 
 from danqing.spec.errors import BadFileError, DanqingError
+from danqing.spec.painting import OutpaintRequest
 from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
-from danqing.spec.request import OutpaintRequest
 from danqing.web.components.stage import say_to_stage
 from danqing.web.drafts import draft_of, submit_draft
 from danqing.web.errors import explain
