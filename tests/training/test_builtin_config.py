@@ -11,7 +11,7 @@ from danqing.spec.errors import InvalidRequestError, NotFoundError
 from danqing.training.builtin.config import load_config, parse_config, parse_data, read_toml
 
 
-@pytest.mark.parametrize("name", ["builtin-tiny", "builtin-cpu", "builtin-gpu"])
+@pytest.mark.parametrize("name", ["builtin-tiny", "builtin-cpu", "builtin-control", "builtin-gpu"])
 def test_shipped_configurations_load(name: str) -> None:
     config = load_config(name)
     assert config.name == name
@@ -37,6 +37,15 @@ def test_a_base_is_laid_under_the_table(tiny: dict[str, Any]) -> None:
     assert (merged.size_px, merged.subgroups) == (64, ("heart",))
     assert parse_data({"data": {"base": "data-builtin"}}) == base
     assert load_config("builtin-cpu").data == base
+
+
+def test_a_configuration_is_laid_over_another() -> None:
+    base, over = load_config("builtin-cpu"), load_config("builtin-control")
+    assert (over.unet.stage, over.vae, over.data) == (base.unet.stage, base.vae, base.data)
+    assert over.control.stage.max_samples > base.control.stage.max_samples
+    assert over.control.hint_channels == base.control.hint_channels
+    assert (over.unet.labels, over.unet.styles) == ((), base.unet.styles)
+    assert over.digest() != base.digest()
 
 
 def test_reading_a_configuration_does_not_change_the_document(tiny: dict[str, Any]) -> None:

@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from danqing.models.catalog import Catalog
 from danqing.models.derived import load_unet
 from danqing.pipelines import masks as pipeline_masks
 from danqing.sampling.schedules import sigmas
 from danqing.sampling.tables import SigmaTable
+from danqing.spec.errors import MissingWeightsError
 from danqing.training.builtin.config import TrainConfig
+from danqing.training.builtin.control_stage import control_stage
 from danqing.training.builtin.diffusion import make_schedule
 from danqing.training.builtin.distill import (
     Lesson,
@@ -214,6 +217,34 @@ def test_the_inpainting_variant_is_exported_and_found(job: SideJob) -> None:
     assert load_unet(info, torch.float32).conv_in.in_channels == 2 * info.latent_channels + 1
     assert info.defaults == Catalog(job.model_dir.parents[1]).find("sketch").defaults
     assert (job.run / "samples" / "inpaint.png").is_file()
+
+
+def test_a_stage_starts_from_an_exported_model(
+    job: SideJob, tmp_path: Path, interrupt_after: Callable[..., None]
+) -> None:
+    start = job.model_dir
+    first = dataclasses.replace(job, run=tmp_path / "first", start=start)
+    x, t, states = torch.randn(1, 4, 4, 4), torch.tensor([400.0]), torch.randn(1, 77, 32)
+    with torch.no_grad():
+        of_run = open_finished(job).models.unet(x, t, encoder_hidden_states=states).sample
+        of_export = open_finished(first).models.unet(x, t, encoder_hidden_states=states).sample
+    assert torch.allclose(of_run, of_export, atol=5e-3)
+    control_stage(first, "line")
+    made = start.parent / "controlnet" / f"{start.name}-line"
+    known = load_file(made / "diffusion_pytorch_model.safetensors")
+    # A second run goes on from the ControlNet beside the model: stopped before its first step, it is the same.
+    interrupt_after(0)
+    again = dataclasses.replace(job, run=tmp_path / "again", start=start)
+    control_stage(again, "line")
+    gone_on = load_file(made / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(known[name], gone_on[name]) for name in known)
+    assert any(value.any() for name, value in known.items() if "controlnet_down_blocks" in name)
+
+
+def test_half_an_exported_model_is_no_start(job: SideJob, tmp_path: Path) -> None:
+    with pytest.raises(MissingWeightsError, match="not a whole exported model") as caught:
+        open_finished(dataclasses.replace(job, start=tmp_path))
+    assert caught.value.next_step
 
 
 def test_the_wide_convolution_starts_as_the_old_one(done: Finished) -> None:

@@ -282,13 +282,29 @@ def parse_data(raw: dict[str, Any]) -> DataConfig:
     return _build(DataConfig, data, "data.")
 
 
+def laid_over(raw: dict[str, Any]) -> dict[str, Any]:
+    """A document laid over the whole configuration that its `base` names, table by table."""
+    top = dict(raw)
+    base = top.pop("base", None)
+    return _merged(laid_over(read_toml(base)), top) if base else top
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = below | above
+    shared = {
+        key for key in below.keys() & above.keys() if isinstance(below[key], dict) and isinstance(above[key], dict)
+    }
+    return both | {key: _merged(below[key], above[key]) for key in shared}
+
+
 def parse_config(raw: dict[str, Any]) -> TrainConfig:
     """A checked TrainConfig from a TOML document.
 
     Raises:
         InvalidRequestError: A key is unknown or missing.
     """
-    top = dict(raw)
+    source = laid_over(raw)
+    top = dict(source)
     data = read_data(dict(top.pop("data", {})))
     data["sources"] = [_build(SourceConfig, s, "data.sources.") for s in data.get("sources", [])]
     if "evaluator" in top:
@@ -303,7 +319,7 @@ def parse_config(raw: dict[str, Any]) -> TrainConfig:
     top["captions"] = _build(CaptionConfig, top.pop("captions", {}), "captions.")
     top["scenes"] = _build(SceneConfig, top.pop("scenes", {}), "scenes.")
     top["text"] = _build(TextConfig, top.pop("text", {}), "text.")
-    return _build(TrainConfig, top | {"source": raw}, "")
+    return _build(TrainConfig, top | {"source": source}, "")
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:

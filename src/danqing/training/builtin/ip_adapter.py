@@ -20,6 +20,7 @@ from transformers import CLIPVisionModelWithProjection
 
 from danqing.adapters.ip_adapter import ImageRows, IpAdapter, fresh
 from danqing.models.ip_adapter import IpAdapterWeights
+from danqing.spec.errors import MissingWeightsError
 from danqing.training.builtin.config import TrainConfig
 from danqing.training.builtin.diffusion import Schedule, add_noise, draw_timesteps, make_schedule
 from danqing.training.builtin.export import publish
@@ -193,6 +194,13 @@ def export_adapter(weights: IpAdapterWeights, config: TrainConfig, run: Run, mod
 def image_prompt_stage(job: SideJob) -> None:
     """The whole stage, from a finished run to the exported file and a sheet: prompts above, variations below."""
     done: Finished = open_finished(job)
+    if done.clip is None:
+        raise MissingWeightsError(
+            "image prompts are learnt from mini-CLIP's tower, which an exported model does not bring",
+            field="start",
+            value=str(job.start),
+            next_step="name the folder of the run in place of --start",
+        )
     data = ImageData(done.pool, done.latents, done.clip.vision)
     weights, run = train_adapter(done.models, data, done.config, job.run, job.until)
     export_adapter(weights, done.config, run, job.model_dir)

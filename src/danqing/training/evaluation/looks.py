@@ -1,4 +1,4 @@
-"""Distances to real drawings, diversity, memorisation, control: the sections that compare pictures with pictures."""
+"""Distances to real drawings, diversity, memorisation: the sections that compare pictures with pictures."""
 
 from __future__ import annotations
 
@@ -7,17 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from danqing.annotators import annotate
-from danqing.spec.errors import UnsupportedError
-from danqing.spec.registry.annotators import find_annotator
-from danqing.training.builtin.control import CLASSES
 from danqing.training.builtin.dataset import LOCALES
 from danqing.training.builtin.pool import row_scenes
 from danqing.training.builtin.scenes import Scene, paint_scene
 from danqing.training.evaluation.bench import Bench
 from danqing.training.evaluation.distances import frechet, histogram, mean_pairwise, nearest, pixel_distances
-from danqing.training.evaluation.edges import MapKind, edge_f1, edges_of
-from danqing.training.evaluation.family import KINDS
 from danqing.training.evaluation.painting import Order
 from danqing.training.evaluation.sheets import Tile, save_sheet, subject_caption, subjects
 
@@ -113,75 +107,6 @@ def neighbours(bench: Bench) -> Figures:
             tiles += [Tile(paint(int(near.index[i])), f"{near.distance[i]:.3f} away") for i in order]
             found["sheet"] = save_sheet(tiles, bench.places.docs / "images" / "builtin-neighbours.webp", len(order))
     return found
-
-
-def _map_of(name: str, rgb: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    try:
-        return annotate(name, rgb, seed=0)
-    except UnsupportedError:
-        return None
-
-
-def control(bench: Bench) -> Figures:
-    """Edge-F1 of every annotator's map, taken again from what was painted with it and from what was painted without."""
-    count = min(bench.sizes.controls, len(bench.prompts))
-    orders = [Order(p.captions["en"], i) for i, p in enumerate(bench.prompts[:count])]
-    plain = bench.kept("painted-uncontrolled", orders)
-    found: Figures = {"scenes": count}
-    tiles: list[Tile] = []
-    for kind in KINDS:
-        if bench.family.part(f"ControlNet {kind}") is None:
-            found[kind] = {"missing": f"{bench.family.control_prefix}-{kind} is not there"}
-            continue
-        found[kind] = {name: _controlled(bench, kind, name, plain, tiles) for name in CLASSES[kind]}
-        found[kind]["mean"] = _mean([figures for figures in found[kind].values() if "with" in figures])
-    if tiles:
-        found["sheet"] = save_sheet(tiles, bench.places.docs / "images" / "builtin-control.webp", 6)
-    return found
-
-
-def _controlled(bench: Bench, kind: str, name: str, plain: NDArray[np.uint8], tiles: list[Tile]) -> Figures:
-    """One annotator's figures; its first scene goes onto the sheet: drawing, map, picture."""
-    maps = {i: one for i in range(len(plain)) if (one := _map_of(name, bench.real[i])) is not None}
-    if not maps:
-        return {"missing": "the annotator cannot work on these pictures"}
-    net = f"{bench.family.control_prefix}-{kind}"
-    orders = []
-    for i, one in maps.items():
-        unit = {"model": net, "image": bench.painter.pictures.add(one)}
-        orders.append(Order(bench.prompts[i].captions["en"], i, controls=(unit,)))
-    pictures = bench.painter.paint(orders, f"{net} {name}")
-    first = next(iter(maps))
-    tiles += [
-        Tile(bench.real[first], bench.prompts[first].captions["en"]),
-        Tile(maps[first], name),
-        Tile(pictures[0], f"{kind} control"),
-    ]
-    return _compare(name, kind, [(one, plain[i]) for i, one in maps.items()], pictures)
-
-
-def _compare(
-    name: str, kind: str, asked: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]], pictures: NDArray[np.uint8]
-) -> Figures:
-    """Mean F1 with and without; `asked` are the maps and the pictures painted without them."""
-    edges_in: MapKind = "areas"
-    if kind == "line":
-        edges_in = "soft" if find_annotator(name).map_kind == "grey" else "lines"
-    scores: dict[str, list[float]] = {"with": [], "without": []}
-    for (wanted, plain), painted in zip(asked, pictures, strict=True):
-        edges = edges_of(wanted, edges_in)
-        for which, rgb in (("with", painted), ("without", plain)):
-            again = _map_of(name, rgb)
-            scores[which].append(0.0 if again is None else edge_f1(edges, edges_of(again, edges_in)))
-    means = {which: round(float(np.mean(values)), 4) for which, values in scores.items()}
-    return means | {"ratio": round(means["with"] / max(means["without"], 1e-4), 2), "pictures": len(pictures)}
-
-
-def _mean(figures: list[Figures]) -> Figures:
-    if not figures:
-        return {"missing": "no annotator of the class can work on these pictures"}
-    means = {which: round(float(np.mean([one[which] for one in figures])), 4) for which in ("with", "without")}
-    return means | {"ratio": round(means["with"] / max(means["without"], 1e-4), 2)}
 
 
 def sheets(bench: Bench) -> Figures:

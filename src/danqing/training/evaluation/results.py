@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from danqing.spec.errors import BadFileError, MissingWeightsError
-from danqing.training.evaluation import looks, report, sections
+from danqing.training.evaluation import control, looks, report, sections
 from danqing.training.evaluation.bench import Bench
 
 FILE = "builtin-model.json"
@@ -29,7 +29,7 @@ SECTIONS: dict[str, Callable[[Bench], Figures]] = {
     "faithfulness": sections.faithfulness,
     "obedience": sections.obedience,
     "four_step": sections.four_step,
-    "control": looks.control,
+    "control": control.control,
     "distance": looks.distance,
     "diversity": looks.diversity,
     "neighbours": looks.neighbours,
