@@ -17,7 +17,8 @@ from danqing.models.pipeline_sizes import part_sizes, place_pipeline
 from danqing.models.precision import choose
 from danqing.models.scan import Scanner
 from danqing.spec.errors import BadFileError, MissingWeightsError, UnsupportedError
-from danqing.spec.registry.foreign import FOREIGN, ForeignInfo, find_foreign, is_foreign
+from danqing.spec.registry.foreign import FOREIGN, find_foreign, is_foreign
+from danqing.spec.registry.foreign_info import ForeignInfo
 from tiny_pipelines import make
 
 PICTURES = {"image", "images", "control_image", "input_images"}

@@ -200,6 +200,16 @@ MORE: dict[str, dict[str, Any]] = {
     "txt2img": {},
     "img2img": {"image": PICTURE},
     "inpaint": {"image": PICTURE, "mask": PICTURE},
+    "drag": {
+        "image": PICTURE,
+        "points": st.lists(
+            st.fixed_dictionaries(
+                {f"{end}_{axis}_px": st.integers(0, 4095) for end in ("from", "to") for axis in "xy"}
+            ),
+            min_size=1,
+            max_size=3,
+        ),
+    },
     "outpaint": {"image": PICTURE, "margins": st.fixed_dictionaries({"left_px": st.integers(0, 4096)})},
 }
 

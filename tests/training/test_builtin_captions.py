@@ -199,11 +199,10 @@ def test_said_captions_are_well_formed(words: Words, locale: str, template: int,
 
 
 def test_tokenizer_round_trip(built: Dataset, config: TrainConfig, tmp_path: Path) -> None:
-    save_tokenizer(train_tokenizer(caption_corpus(built, config), 700), tmp_path)
-    assert {"vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"} <= {
-        p.name for p in tmp_path.iterdir()
-    }
-    tokenizer = CLIPTokenizer.from_pretrained(str(tmp_path))
+    folder = tmp_path / "tokenizer"
+    save_tokenizer(train_tokenizer(caption_corpus(built, config), 700), folder)
+    assert {p.name for p in folder.iterdir()} == {"tokenizer.json", "tokenizer_config.json"}
+    tokenizer = CLIPTokenizer.from_pretrained(str(folder))
     for text in ("red apple", "红苹果", "紅蘋果", "天安门 never seen 龘", "é 🍎"):
         ids = tokenizer(text).input_ids
         assert tokenizer.decode(ids, skip_special_tokens=True) == text

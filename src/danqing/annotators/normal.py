@@ -23,7 +23,8 @@ def normals_of_height(height: Floats) -> Bytes:
     down = _slope(height, 0)
     normal = np.stack([across, down, np.ones_like(height)], axis=-1)
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
-    return np.rint((normal + 1) * 127.5).astype(np.uint8)
+    # A plane lies between two codes, and processors round its slope of 1e-8 to either side: it is the upper one.
+    return np.floor((normal + 1) * 127.5 + 0.501).astype(np.uint8)
 
 
 def normal_relief(sheet: Sheet) -> Bytes:

@@ -9,12 +9,14 @@ from typing import Any
 
 from danqing.models import checkpoint_files, controls, derived_files
 from danqing.models.diffusers_folders import BUILTIN_DIR, CHECKPOINT_DIRS, DENOISER_DIRS, identify, root_of
+from danqing.models.enhancers import EnhancerShelf
 from danqing.models.foreign_folders import identify_foreign, is_prior
 from danqing.models.hashes import HashCache, file_stamp
 from danqing.models.ip_adapters import IpAdapterShelf
 from danqing.models.networks import NetworkShelf
 from danqing.models.singlefile.sidecar import sidecar_paths
 from danqing.models.upscalers import UpscalerShelf
+from danqing.spec.enhancer import EnhancerFile, EnhancerKind
 from danqing.spec.errors import BadFileError, DanqingError, MissingWeightsError, NotFoundError, UnsupportedError
 from danqing.spec.model import ControlNetInfo, IpAdapterInfo, ModelInfo
 from danqing.spec.network import NetworkInfo, NetworkKind
@@ -153,6 +155,14 @@ class Catalog:
         """The upscaler file with this name, A1111 label or hash; None if there is none."""
         return self._upscalers().find(name)
 
+    def enhancers(self, kind: EnhancerKind) -> Sequence[EnhancerFile]:
+        """Every face restorer, or every detector file."""
+        return self._enhancers().scan(kind)
+
+    def find_enhancer(self, name: str, kind: EnhancerKind) -> EnhancerFile | None:
+        """The face restorer or detector file with this name or hash; None if there is none."""
+        return self._enhancers().find(name, kind)
+
     def find_network(self, name: str, kind: NetworkKind) -> NetworkInfo:
         """The LoRA or hypernetwork with this name, alias or hash.
 
@@ -169,6 +179,9 @@ class Catalog:
     def embeddings(self) -> Sequence[NetworkInfo]:
         """Every usable embedding file."""
         return self.networks.list("embedding")
+
+    def _enhancers(self) -> EnhancerShelf:
+        return EnhancerShelf(self._models_dir, self._hashes)
 
     def _upscalers(self) -> UpscalerShelf:
         return UpscalerShelf(self._models_dir, BUILTIN_DIR, self._hashes)

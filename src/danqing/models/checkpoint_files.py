@@ -22,7 +22,8 @@ from danqing.models.singlefile.transformers import FLUX_PIPELINES, TransformerFi
 from danqing.spec.errors import BadFileError
 from danqing.spec.model import ForeignParts, ModelDefaults, ModelInfo
 from danqing.spec.registry.families import FAMILIES
-from danqing.spec.registry.foreign import ForeignInfo, find_foreign
+from danqing.spec.registry.foreign import find_foreign
+from danqing.spec.registry.foreign_info import ForeignInfo
 
 SUFFIXES = (".safetensors", ".sft", ".ckpt", ".gguf")
 VAE_FILE_SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth")

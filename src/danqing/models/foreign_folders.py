@@ -18,7 +18,8 @@ from pydantic import ValidationError
 from danqing.models.hashes import HashCache
 from danqing.spec.errors import BadFileError, MissingWeightsError
 from danqing.spec.model import ForeignParts, ModelDefaults, ModelInfo
-from danqing.spec.registry.foreign import PIPELINE_SAMPLER, PRIORS, ForeignInfo, find_foreign
+from danqing.spec.registry.foreign import PIPELINE_SAMPLER, PRIORS, find_foreign
+from danqing.spec.registry.foreign_info import ForeignInfo
 
 INDEX = "model_index.json"
 ABOUT = "danqing.json"

@@ -6,8 +6,6 @@ convolutions made of the map at the layer's grid. c is the same in every step of
 
 from __future__ import annotations
 
-import weakref
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ from torch.nn.functional import pad
 from danqing.models.control_files import describe_control
 from danqing.models.families.parts import owned
 from danqing.models.lllite_shapes import PREFIX, convolutions, stride_of
+from danqing.models.once import OncePerMap
 from danqing.models.precision import Precision
 from danqing.models.singlefile.weights import Weights
 from danqing.spec.model import ControlNetInfo
@@ -76,9 +75,7 @@ class LoadedLLLite:
     info: ControlNetInfo
     precision: Precision
     modules: nn.ModuleDict
-    _known: OrderedDict[int, tuple[weakref.ref[Tensor], Embeddings]] = field(
-        default_factory=OrderedDict[int, tuple["weakref.ref[Tensor]", Embeddings]]
-    )
+    _known: OncePerMap[Embeddings] = field(default_factory=lambda: OncePerMap[Embeddings](REMEMBERED_MAPS))
 
     @property
     def size_bytes(self) -> int:
@@ -95,14 +92,7 @@ class LoadedLLLite:
         Args:
             hint: The control map in [0, 1] (−1 where a hole is, which is shown as black), [1, 3, H, W].
         """
-        known = self._known.get(id(hint))
-        if known is None or known[0]() is not hint:
-            known = (weakref.ref(hint), self._computed(hint))
-            self._known[id(hint)] = known
-        self._known.move_to_end(id(hint))
-        while len(self._known) > REMEMBERED_MAPS:
-            self._known.popitem(last=False)
-        return known[1]
+        return self._known.get(hint, self._computed)
 
     @torch.inference_mode()
     def _computed(self, hint: Tensor) -> Embeddings:

@@ -5,8 +5,6 @@ It reads the map alone, neither latents nor words nor time, so that its answer i
 
 from __future__ import annotations
 
-import weakref
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from torch.nn.functional import pad
 from danqing.models.control_build import build_control
 from danqing.models.control_files import describe_control
 from danqing.models.families.parts import owned
+from danqing.models.once import OncePerMap
 from danqing.models.packing import packed_bytes
 from danqing.models.precision import Precision
 from danqing.models.prepare import prepare_denoiser
@@ -43,9 +42,7 @@ class LoadedT2IAdapter:
     info: ControlNetInfo
     precision: Precision
     net: T2IAdapter
-    _known: OrderedDict[int, tuple[weakref.ref[Tensor], Features]] = field(
-        default_factory=OrderedDict[int, tuple["weakref.ref[Tensor]", Features]]
-    )
+    _known: OncePerMap[Features] = field(default_factory=lambda: OncePerMap[Features](REMEMBERED_MAPS))
 
     @property
     def size_bytes(self) -> int:
@@ -58,14 +55,7 @@ class LoadedT2IAdapter:
         Args:
             hint: The control map in [0, 1] (−1 where a hole is), [1, 3, H, W].
         """
-        known = self._known.get(id(hint))
-        if known is None or known[0]() is not hint:
-            known = (weakref.ref(hint), self._computed(hint))
-            self._known[id(hint)] = known
-        self._known.move_to_end(id(hint))
-        while len(self._known) > REMEMBERED_MAPS:
-            self._known.popitem(last=False)
-        return known[1]
+        return self._known.get(hint, self._computed)
 
     @torch.inference_mode()
     def _computed(self, hint: Tensor) -> Features:

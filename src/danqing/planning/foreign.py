@@ -13,7 +13,8 @@ from danqing.spec.geometry import SizePx
 from danqing.spec.model import ModelInfo, ModelRef
 from danqing.spec.painting import Guidance, Hires, InpaintRequest, OutpaintRequest, Sampling, SizeHints, Txt2ImgRequest
 from danqing.spec.plan import PassPlan, SamplingPlan, TextPlan
-from danqing.spec.registry.foreign import PIPELINE_SAMPLER, ForeignInfo, find_foreign
+from danqing.spec.registry.foreign import PIPELINE_SAMPLER, find_foreign
+from danqing.spec.registry.foreign_info import ForeignInfo
 from danqing.spec.request import Request
 
 _STORAGES = ("float8", "int8", "nf4")

@@ -16,7 +16,7 @@ from danqing.models.families.foreign_steps import steppers
 from danqing.models.families.stepwise import Tick
 from danqing.spec.errors import UnsupportedError
 from danqing.spec.geometry import SizePx
-from danqing.spec.registry.foreign import ForeignInfo
+from danqing.spec.registry.foreign_info import ForeignInfo
 
 _PICTURE_ARGUMENTS = ("image", "control_image", "input_images")
 

@@ -80,8 +80,22 @@ class StableDiffusion:
         """Contexts float32 [tokens, width], one for each text; tokens is a multiple of 77."""
         return [state.states for state in self.read_text(texts, emphasis, clip_skip)]
 
-    @torch.inference_mode()
     def denoise(  # noqa: PLR0913
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        context: Tensor,
+        extra: Tensor | None,
+        *,
+        perturbed: bool,
+        control: Control | None = None,
+        added: Added | None = None,
+    ) -> Tensor:
+        """`estimate` without gradients; what it answers takes part in none."""
+        with torch.inference_mode():
+            return self.estimate(x, sigma, context, extra, perturbed=perturbed, control=control, added=added)
+
+    def estimate(  # noqa: PLR0913
         self,
         x: Tensor,
         sigma: Tensor,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError
 
+from danqing.models.broken import BROKEN
 from danqing.models.hashes import HashCache
 from danqing.models.interrogators.files import ClipFolders
 from danqing.models.interrogators.taggers import Look
@@ -32,16 +31,6 @@ _BATCH = 64
 _SHARPNESS = 100.0  # what CLIP multiplies a cosine by
 _TOP = re.compile(r"\.top(\d{1,2})$")
 _MOST_WORDS = 50_000
-_BROKEN = (
-    SafetensorError,
-    RuntimeError,
-    OSError,
-    KeyError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    pickle.UnpicklingError,
-)
 
 
 @dataclass(frozen=True)
@@ -175,7 +164,7 @@ def _opened(kind: str, folder: Path, device: torch.device) -> tuple[Any, Any]:
     try:
         model = getattr(transformers, kind).from_pretrained(folder, local_files_only=True, use_safetensors=True)
         words = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise _unread(folder, error) from error
     return model.to(device).eval(), words
 

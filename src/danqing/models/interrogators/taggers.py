@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from PIL import Image
 from danqing.models.hashes import HashCache
 from danqing.models.interrogators.files import TaggerFiles
 from danqing.models.interrogators.wording import interrogation, spoken
+from danqing.models.onnx_files import open_onnx
 from danqing.spec.errors import BadFileError
 from danqing.spec.registry.interrogators import find_interrogator
 from danqing.spec.sight import Interrogation, Tag
@@ -56,7 +56,13 @@ class Tagger:
         self._info = find_interrogator(key)
         self._files = files
         self._tags = read_wd_tags(files.tags) if key == "wd14" else read_tag_lines(files.tags)
-        self._session = _open(files.network)
+        self._session = open_onnx(
+            files.network,
+            what="this ONNX file",
+            field="interrogator",
+            allowed="a tagger's network as its authors publish it",
+            next_step="fetch it again",
+        )
         into, out = self._session.get_inputs()[0], self._session.get_outputs()[0]
         self._into = str(into.name)
         self._side_px = self._side(into.shape)
@@ -172,22 +178,3 @@ def _unlisted(path: Path, value: str, allowed: str) -> BadFileError:
 
 def _or(value: float | None, default: float | None) -> float:
     return value if value is not None else default or 0.0
-
-
-def _open(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        # onnxruntime's own errors have no common class but Exception
-        raise BadFileError(
-            "this ONNX file cannot be read",
-            field="interrogator",
-            value=f"{path.name}: {error}"[:300],
-            allowed="a tagger's network as its authors publish it",
-            next_step="fetch it again",
-        ) from error
