@@ -54,3 +54,19 @@ def write_tagger(path: Path, matrix: np.ndarray, bias: np.ndarray, side_px: int 
     graph += _block(5, _tensor("w", matrix)) + _block(5, _tensor("b", bias))
     graph += _block(11, _value("input", shape)) + _block(12, _value("tags", ["n", matrix.shape[1]]))
     path.write_bytes(_number(1, 8) + _block(7, graph) + _block(8, _block(1, "") + _number(2, 13)))
+
+
+def write_constant(path: Path, answers: dict[str, np.ndarray], side_px: int, metadata: dict[str, str]) -> Path:
+    """A network `[1, 3, side, side]` that gives the same answers to every picture, as a detector's test double."""
+    ints = _block(5, _block(1, "axes") + b"".join(_number(8, axis) for axis in (0, 1, 2, 3)) + _number(20, 7))
+    flat = _block(5, _block(1, "keepdims") + _number(3, 0) + _number(20, 2))
+    nodes = [_node("ReduceMean", ["images"], "mean", ints + flat), _node("Mul", ["mean", "zero"], "nothing")]
+    nodes += [_node("Add", ["nothing", f"{name}_is"], name) for name in answers]
+    graph = b"".join(_block(1, node) for node in nodes) + _block(2, "detector")
+    graph += _block(5, _tensor("zero", np.zeros((), np.float32)))
+    graph += b"".join(_block(5, _tensor(f"{name}_is", values)) for name, values in answers.items())
+    graph += _block(11, _value("images", [1, 3, side_px, side_px]))
+    graph += b"".join(_block(12, _value(name, list(values.shape))) for name, values in answers.items())
+    told = b"".join(_block(14, _block(1, key) + _block(2, text)) for key, text in metadata.items())
+    path.write_bytes(_number(1, 8) + _block(7, graph) + _block(8, _block(1, "") + _number(2, 13)) + told)
+    return path

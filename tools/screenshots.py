@@ -1,11 +1,12 @@
 """Take the pictures of the pages that the documents show: a real studio, Debian's Chromium, fixed seeds.
 
-Usage: python tools/screenshots.py [--out docs/images]
+Usage: python tools/screenshots.py [--out docs/images] [--tools-only]
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", "--disable-quic"]
@@ -71,11 +73,67 @@ def shoot(browser: Browser, address: str, out: Path) -> None:
         context.close()
 
 
+def _pull(page: Page, start: tuple[float, float], *ends: tuple[float, float]) -> None:
+    """Press at a share of the picture on the board, go through others, let go."""
+    box = page.locator(".dq-world").bounding_box()
+    if box is None:
+        raise SystemExit("there is no picture on the board")
+    spots = [(box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in (start, *ends)]
+    page.mouse.move(*spots[0])
+    page.mouse.down()
+    for spot in spots[1:]:
+        page.mouse.move(*spot, steps=5)
+    page.mouse.up()
+
+
+def _save(page: Page, path: Path) -> None:
+    page.mouse.move(2, 2)
+    page.wait_for_selector(".dq-toast", state="detached")
+    page.wait_for_timeout(500)
+    Image.open(io.BytesIO(page.screenshot())).save(path, "WEBP", quality=88, method=6)
+    print(path)
+
+
+def shoot_tools(browser: Browser, address: str, out: Path) -> None:
+    """Regions over a picture that was painted from them, and pulls with their preview."""
+    page = browser.new_context(viewport={"width": 1280, "height": 720}, locale="en-US").new_page()
+    page.goto(address)
+    page.wait_for_selector("#dq-paint", state="visible", timeout=60_000)
+    page.wait_for_timeout(1000)
+    page.click("#sec-composition > button")
+    page.click("[data-region-tool=box]")
+    page.wait_for_selector(".dq-board[data-editing=region]")
+    _pull(page, (0.03, 0.2), (0.47, 0.8))
+    page.keyboard.type("a red apple, flat")
+    page.click("[data-tool=region-lasso]")
+    _pull(page, (0.56, 0.3), (0.75, 0.18), (0.94, 0.3), (0.96, 0.7), (0.75, 0.84), (0.55, 0.7))
+    page.keyboard.type("a sunflower, flat")
+    paint(page, "two stickers, flat", 1, 3)
+    page.click(".dq-sides [data-view=regions]")
+    page.wait_for_selector(".dq-board[data-editing=region]")
+    page.locator(".dq-region-section h3").scroll_into_view_if_needed()
+    _save(page, out / "page-regions.webp")
+    page.reload()
+    page.wait_for_selector("#dq-paint", state="visible", timeout=60_000)
+    page.wait_for_timeout(1000)
+    paint(page, "cat face, flat", 1, 0)
+    page.click("[data-act=drag]")
+    page.wait_for_selector(".dq-board[data-editing=drag]")
+    page.wait_for_timeout(1000)
+    _pull(page, (0.13, 0.22), (0.26, 0.08))
+    _pull(page, (0.87, 0.22), (0.74, 0.08))
+    _pull(page, (0.5, 0.72), (0.5, 0.72))
+    page.wait_for_timeout(1500)
+    _save(page, out / "page-drag.webp")
+
+
 def main() -> None:
     """Serve, shoot, stop."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
-    out = parser.parse_args().out
+    parser.add_argument("--tools-only", action="store_true", help="only page-regions.webp and page-drag.webp")
+    arguments = parser.parse_args()
+    out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
@@ -85,7 +143,9 @@ def main() -> None:
         try:
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-                shoot(browser, address, out)
+                if not arguments.tools_only:
+                    shoot(browser, address, out)
+                shoot_tools(browser, address, out)
                 browser.close()
         finally:
             process.terminate()

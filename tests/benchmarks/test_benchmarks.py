@@ -12,11 +12,14 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 FIGURES = {
+    "drag": {"distance_noop_px", "distance_fast_px", "distance_quality_px", "fast_s", "quality_s"},
     "engine_overhead": {"ratio_engine_to_bare", "engine_s", "bare_s"},
     "cpu_step": {"ratio_to_limit", "speedup_over_diffusers", "ours_s", "limit_s"},
     "mixed_load": {"ratio_short_latency", "short_engine_s", "short_fcfs_s"},
     "batch_parity": {"max_difference", "max_batch_rows"},
     "cold_start": {"first_picture_s", "help_s"},
+    "reviewers": {"reviews_sent", "reviews_kept", "lost", "doubled", "failures", "read_p95_s", "write_p95_s"},
+    "words": {"ratio_background", "layout_controlled", "missed_direct", "missed_null_text"},
     "catalog_scan": {"files", "cold_s", "warm_s", "cold_processor_s", "warm_processor_s"},
 }
 

@@ -19,24 +19,36 @@ from PIL import Image
 from danqing.models.hashes import HashCache
 from danqing.models.networks import NetworkShelf
 from danqing.planning.upscaling import plan_upscale
-from danqing.spec.errors import BadFileError, ConflictError, InvalidRequestError, NotFoundError
+from danqing.review.base import checked_brief, find_reviewer
+from danqing.review.findings import Findings
+from danqing.spec.errors import BadFileError, ConflictError, InvalidRequestError, MissingWeightsError, NotFoundError
 from danqing.spec.events import PreviewEvent, ProgressEvent, RecordEvent, StateEvent
-from danqing.spec.geometry import SizePx
+from danqing.spec.geometry import BoxPx, SizePx
 from danqing.spec.model import ControlNetInfo, ImageEncoderInfo, IpAdapterInfo, ModelInfo, ModelRef
 from danqing.spec.network import NetworkInfo
 from danqing.spec.painting import Guidance
 from danqing.spec.plan import PassPlan, Plan, SamplingPlan, SeedPlan, TextPlan
 from danqing.spec.record import FINAL_STATES, Job, Record, Versions
+from danqing.spec.refine import Refinement
 from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
 from danqing.spec.request import parse_request
+from danqing.spec.review import Suggestion
 from danqing.spec.sight import Found
 from danqing.spec.upscale import UpscalerFile
+from danqing.store.explorations import FakeExplorations
+from danqing.store.fake_projects import FakeProjects
 from danqing.store.metadata import encode_picture
 from danqing.store.vectors import from_text
+from danqing.studio.exploring import Exploring
+from danqing.studio.exporting import Exporting
+from danqing.studio.feed import Feed
 from danqing.studio.model_files import ModelFiles
+from danqing.studio.projects import Projects
 from danqing.studio.reproduction import plan_of_picture
+from danqing.studio.reviews import Reviews
 from danqing.studio.settings import Settings
+from danqing.studio.sharing import Sharing
 from danqing.studio.upscaling import Upscaled
 from danqing.workers.fake_sight import FakeSight
 from danqing.workers.protocol import EmbedCommand, InterrogateCommand, PictureSource
@@ -104,7 +116,37 @@ def plans_of(request) -> tuple[Plan, ...]:
     )
 
 
-class FakeStudio(ModelFiles):
+class Comparing(Exploring):
+    """The real comparisons over a fake studio."""
+
+    def __init__(self, studio: FakeStudio) -> None:
+        self._studio = studio
+        self._kept = FakeExplorations(threading.RLock())
+
+    @property
+    def _store(self):
+        return SimpleNamespace(explorations=self._kept, record_ids=self._record_ids)
+
+    def _record_ids(self, job_id: str) -> dict[int, str]:
+        return dict(enumerate(self._studio.job(job_id).records))
+
+    def _planned(self, request):
+        return plans_of(request)
+
+    def _queue(self, request, plans, **_):
+        return self._studio._submit_plans(request, plans)
+
+    def record(self, record_id):
+        return self._studio.record(record_id)
+
+    def picture_bytes(self, sha256):
+        return self._studio.picture_bytes(sha256)
+
+    def cancel(self, job_id):
+        return self._studio.cancel(job_id)
+
+
+class FakeStudio(Projects, Sharing, Reviews, Exporting, ModelFiles):
     """Duck-typed `danqing.studio.service.Studio`; `hold=True` leaves jobs running until `finish`."""
 
     def __init__(self, folder: Path, *, hold: bool = False) -> None:
@@ -116,8 +158,15 @@ class FakeStudio(ModelFiles):
         self._events: dict[str, list] = {}
         self._records: dict[str, Record] = {}
         self.cancelled: list[str] = []
+        self.refinements: dict[str, Refinement] = {}
+        self._kept = FakeProjects(self.lock, self._jobs, self._records)
         self.fail_with: Exception | None = None
         self.catalog = SimpleNamespace(networks=NetworkShelf(folder, HashCache(None)))
+        comparing = Comparing(self)
+        self.explore, self.exploration = comparing.explore, comparing.exploration
+        self.explorations, self.cancel_exploration = comparing.explorations, comparing.cancel_exploration
+        self.exploration_records = comparing.exploration_records
+        self.exploration_sheet = comparing.exploration_sheet
 
     def __enter__(self):
         return self
@@ -186,7 +235,15 @@ class FakeStudio(ModelFiles):
         self._change(job_id, state="done", progress=1.0, records=tuple(ids), finished_at=datetime.now(UTC))
         events.append(StateEvent(job_id=job_id, state="done"))
 
-    def submit(self, request, *, user="local", priority=0) -> Job:
+    @property
+    def _projects(self):
+        return self._kept
+
+    @property
+    def _feed(self):
+        return Feed(self._kept)
+
+    def submit(self, request, *, user="local", priority=0, tie=None) -> Job:
         for field in ("image", "mask"):
             reference = getattr(request, field, None)
             if reference is not None:
@@ -194,7 +251,10 @@ class FakeStudio(ModelFiles):
         image, mask = getattr(request, "image", None), getattr(request, "mask", None)
         if mask and self._size_of(image, "image") != self._size_of(mask, "mask"):
             raise InvalidRequestError("the mask is not the size of the picture", field="mask")
-        return self._submit_plans(request, plans_of(request))
+        job = self._submit_plans(request, plans_of(request))
+        if tie is not None:
+            self._kept.put_items(tie.project, self.job(job.id).records)
+        return job
 
     def _size_of(self, reference: str, field: str) -> tuple[int, int]:
         kind, _, name = reference.partition(":")
@@ -331,6 +391,39 @@ class FakeStudio(ModelFiles):
     def score(self, picture, prompt):
         words, seen = self._seen([prompt], [self._source(picture, "image")])
         return float(max(0.0, words @ seen) / 2)
+
+    def review_by_model(self, picture, brief=None, *, reviewer="builtin"):
+        info = find_reviewer(reviewer)
+        checked_brief(brief or "a red apple")
+        self._source(picture, "image")
+        if info.key != "builtin":
+            raise MissingWeightsError("it is not installed", field="reviewer", value=info.key)
+        box = BoxPx(left_px=4, top_px=4, right_px=20, bottom_px=20)
+        told = Suggestion(box=box, prompt="a red apple", reason="it is green")
+        return Findings(reviewer=info.key, suggestions=(told,), note="one change")
+
+    def start_refinement(self, start, options=None, *, brief=None):
+        if isinstance(start, str):
+            self.record(start)
+        elif start.count != 1:
+            raise InvalidRequestError("one picture at a time is refined", field="count", value=start.count)
+        words = checked_brief(brief or "a red apple")
+        reviewer = find_reviewer(options.reviewer).key
+        begun = Refinement(id=f"F{len(self.refinements):05d}", brief=words, reviewer=reviewer)
+        self.refinements[begun.id] = begun
+        return begun
+
+    def refinement(self, refinement_id):
+        if refinement_id not in self.refinements:
+            raise NotFoundError("there is no such refinement", field="refinement_id", value=refinement_id)
+        return self.refinements[refinement_id]
+
+    def cancel_refinement(self, refinement_id):
+        begun = self.refinement(refinement_id)
+        if begun.state != "running":
+            raise ConflictError("the refinement has ended", value=begun.state)
+        self.refinements[refinement_id] = begun.model_copy(update={"state": "cancelled"})
+        return begun
 
     def _seen(self, texts, sources):
         answer = FakeSight(self.folder).answer(EmbedCommand(task_id="t", texts=texts, pictures=sources))

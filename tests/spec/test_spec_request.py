@@ -211,6 +211,14 @@ MORE: dict[str, dict[str, Any]] = {
         ),
     },
     "outpaint": {"image": PICTURE, "margins": st.fixed_dictionaries({"left_px": st.integers(0, 4096)})},
+    "retouch": {"image": PICTURE, "steps": st.just([{"kind": "upscale", "scale": 2}])},
+    "words": {
+        "image": st.none() | PICTURE,
+        "source_prompt": WORDS,
+        "weights": st.lists(st.fixed_dictionaries({"word": st.just("cat"), "weight": st.floats(-10, 10)}), max_size=2),
+        "local": st.lists(st.fixed_dictionaries({"source": st.just("cat"), "target": st.just("dog")}), max_size=2),
+        "cross_share": UNIT,
+    },
 }
 
 

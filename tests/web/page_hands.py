@@ -82,3 +82,37 @@ def drop(page, data, zone):
         }""",
         [base64.b64encode(data).decode(), zone],
     )
+
+
+def place(page, x, y):
+    """Where a share of the picture on the board lies on the screen."""
+    box = page.locator(".dq-world").bounding_box()
+    return box["x"] + box["width"] * x, box["y"] + box["height"] * y
+
+
+def pull(page, start, *ends, hold=None):
+    """Press at a share of the picture, go through others, let go; `hold` is a key held meanwhile."""
+    page.mouse.move(*place(page, *start))
+    if hold:
+        page.keyboard.down(hold)
+    page.mouse.down()
+    for end in ends:
+        page.mouse.move(*place(page, *end), steps=4)
+    page.mouse.up()
+    if hold:
+        page.keyboard.up(hold)
+
+
+def last_request(served):
+    return list(served.studio.all_jobs.values())[-1].request
+
+
+def fingers(page):
+    """Sends touch events through the browser's own protocol: `send(kind, *places)` with the fingers that are down."""
+    session = page.context.new_cdp_session(page)
+
+    def send(kind, *places):
+        points = [{"x": x, "y": y, "id": n} for n, (x, y) in enumerate(places)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    return send

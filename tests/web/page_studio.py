@@ -25,7 +25,7 @@ from danqing.spec.events import PreviewEvent, ProgressEvent, RecordEvent, StateE
 from danqing.spec.geometry import SizePx
 from danqing.spec.model import ControlNetInfo, ImageEncoderInfo, IpAdapterInfo, ModelDefaults, ModelInfo, ModelRef
 from danqing.spec.network import NetworkCard
-from danqing.spec.plan import PassPlan, Plan, SamplingPlan, SeedPlan, TextPlan
+from danqing.spec.plan import InitPlan, PassPlan, Plan, SamplingPlan, SeedPlan, TextPlan
 from danqing.spec.record import Job, Record, Timings, Versions
 from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.request import parse_request
@@ -160,7 +160,7 @@ class FakeStudio:
         return all(job.is_final for job in list(self.all_jobs.values()))
 
     # jobs
-    def submit(self, request, *, user="local", priority=0):
+    def submit(self, request, *, user="local", priority=0, tie=None):
         if request.sampling.sampler:
             find_sampler(request.sampling.sampler)
         if request.model not in (None, *(model.name for model in self.known)):
@@ -200,7 +200,14 @@ class FakeStudio:
             guidance_scale=request.guidance.scale or MODEL.defaults.guidance_scale,
             strength=getattr(request, "strength", None),
         )
-        return Plan(kind="txt2img", seeds=SeedPlan(seed=seed), passes=(base,), parent=request.parent)
+        init = self._init(request)
+        return Plan(kind="txt2img", seeds=SeedPlan(seed=seed), passes=(base,), init=init, parent=request.parent)
+
+    def _init(self, request):
+        if request.kind == "txt2img":
+            return None
+        kind, _, name = request.image.partition(":")
+        return InitPlan(image=self.record(name).picture if kind == "record" else name)
 
     def _put(self, job_id, **values):
         self.all_jobs[job_id] = self.all_jobs[job_id].model_copy(update=values)
@@ -306,6 +313,10 @@ class FakeStudio:
                 if isinstance(event, StateEvent) and event.state in ("done", "failed", "cancelled"):
                     return
             await asyncio.sleep(0.02)
+
+    # projects
+    def projects(self, query=None):
+        return []
 
     # records
     def records(self, *, search="", limit=50, before=None, **_):

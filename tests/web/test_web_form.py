@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from danqing.spec.control import ControlUnit
+from danqing.spec.drag import DragPoint, DragRequest, DragTuning
 from danqing.spec.errors import InvalidRequestError
-from danqing.spec.geometry import Margins, SizePx
+from danqing.spec.geometry import BoxPx, Margins, SizePx
 from danqing.spec.image_prompt import ImagePrompt
 from danqing.spec.painting import (
     DynamicThreshold,
@@ -25,6 +26,7 @@ from danqing.spec.painting import (
     Txt2ImgRequest,
     Variation,
 )
+from danqing.spec.region import Region
 from danqing.web.form import NAMES, Form, field_of, from_request, to_request
 
 SEED = st.integers(0, 2**64 - 1)
@@ -92,6 +94,10 @@ CONTROL = st.builds(
     passes=st.sampled_from(["both", "base", "hires"]),
 )
 LIKE = st.builds(ImagePrompt, image=REFERENCE, weight=unit(0, 2), start=unit(0, 0.4), end=unit(0.5, 1))
+WORDS = {"prompt": NAME, "negative_prompt": maybe(TEXT), "weight": unit(0.1, 4), "feather_px": st.integers(0, 256)}
+LOW, HIGH = st.integers(0, 100), st.integers(101, 500)
+BOX = st.builds(BoxPx, left_px=LOW, top_px=LOW, right_px=HIGH, bottom_px=HIGH)
+REGION = st.builds(Region, **WORDS, box=BOX) | st.builds(Region, **WORDS, mask=REFERENCE)
 COMMON = {
     "prompt": TEXT,
     "negative_prompt": TEXT,
@@ -117,6 +123,8 @@ COMMON = {
     "image_prompts": st.lists(LIKE, max_size=2).map(tuple),
     "image_mix": st.sampled_from(["tokens", "average"]),
     "image_adapter": maybe(NAME),
+    "regions": st.lists(REGION, max_size=2).map(tuple),
+    "region_engine": st.sampled_from([None, "attention", "latent"]),
     "precision": st.sampled_from(["auto", "float32", "float8", "nf4"]),
     "size_hints": st.builds(
         SizeHints, crop_top_px=SIDE, target=maybe(st.builds(SizePx, width_px=SIDE, height_px=SIDE))
@@ -141,6 +149,7 @@ SOFT = st.builds(
     mask_influence=unit(),
 )
 PIXELS = st.integers(0, 64)
+POINT = st.builds(DragPoint, from_x_px=PIXELS, from_y_px=PIXELS, to_x_px=PIXELS, to_y_px=PIXELS)
 REQUESTS = st.one_of(
     st.builds(Txt2ImgRequest, **COMMON),
     st.builds(Img2ImgRequest, **INIT),
@@ -162,7 +171,22 @@ REQUESTS = st.one_of(
         fill=FILL,
         feather_px=PIXELS,
     ),
+    st.builds(
+        DragRequest,
+        **INIT,
+        points=st.lists(POINT, min_size=1, max_size=3).map(tuple),
+        mask=maybe(REFERENCE),
+        mode=st.sampled_from(["fast", "quality"]),
+        repair=unit(),
+        method=st.sampled_from(["dragdiffusion", "gooddrag"]),
+        radius_px=maybe(st.integers(1, 64)),
+        mask_feather_px=PIXELS,
+        tuning=st.builds(DragTuning, tracks=st.integers(1, 9), rate=maybe(unit(0.1, 0.5))),
+    ),
 )
+
+
+PULL = {"from_x_px": 1, "from_y_px": 2, "to_x_px": 3, "to_y_px": 4}
 
 
 @settings(max_examples=60, deadline=None)
@@ -208,6 +232,13 @@ def test_no_seed_means_a_random_one(seed):
         (Form(controls=({"model": "line", "weight": 3},)), "controls.0.weight"),
         (Form(controls=({"model": "line", "start": 0.5, "end": 0.5},)), "controls.0"),
         (Form(image_prompts=({"image": "record:1"}, {"image": "x"})), "image_prompts.1.image"),
+        (Form(regions=({"prompt": "", "mask": "record:1"},)), "regions.0.prompt"),
+        (Form(regions=({"prompt": "a", "mask": "record:1"}, {"prompt": "b"})), "regions.1"),
+        (Form(regions=({"prompt": "a", "mask": "record:1", "weight": 9},)), "regions.0.weight"),
+        (Form(region_engine="magic"), "region_engine"),
+        (Form(mode="drag", image="record:1"), "points"),
+        (Form(mode="drag", image="record:1", points=({"from_x_px": -1},)), "points"),
+        (Form(mode="drag", image="record:1", points=(PULL,), drag_mode="slow"), "drag_mode"),
     ],
 )
 def test_bad_values_name_their_control(form, control):

@@ -11,10 +11,11 @@ import time
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from page_studio import DETAIL, FOREIGN, LINE, POSE, SEEN, UPSCALER, FakeStudio, picture
+from page_studio import DETAIL, FOREIGN, LINE, POSE, SEEN, UPSCALER, FakeStudio, picture, until
+from PIL import Image
 
 from danqing.spec.errors import MissingWeightsError
-from danqing.spec.painting import Txt2ImgRequest
+from danqing.spec.painting import Img2ImgRequest, Txt2ImgRequest
 from danqing.web.i18n import words
 from danqing.web.routes import add_routes
 
@@ -204,3 +205,27 @@ def test_the_page_loads_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_a_drag_will_look_like(client, record):
+    body = {
+        "image": f"record:{record.id}",
+        "points": [{"from_x_px": 40, "from_y_px": 64, "to_x_px": 60, "to_y_px": 64}],
+    }
+    assert client.post("/web/drag", json=body).status_code == 403
+    answer = client.post("/web/drag", json=body, headers=PAGE)
+    assert answer.headers["content-type"] == "image/webp"
+    with Image.open(io.BytesIO(answer.content)) as shown:
+        assert shown.size == (128, 128)
+    body["points"][0]["to_x_px"] = 500
+    wrong = client.post("/web/drag?lang=zh-Hans", json=body, headers=PAGE).json()
+    assert (wrong["field"], wrong["text"]) == ("points", words("zh-Hans")["e.points.outside"])
+
+
+def test_what_a_picture_is_compared_with(client, studio, record):
+    assert client.get(f"/web/records/{record.id}").json()["before"] is None
+    studio.submit(Img2ImgRequest(prompt="a pear", image=f"record:{record.id}"))
+    until(lambda: studio.idle, "the second job goes on")
+    second = list(studio.kept.values())[-1]
+    before = client.get(f"/web/records/{second.id}").json()["before"]
+    assert before == {"ref": f"sha256:{record.picture}", "resize": "stretch", "margins": [0, 0, 0, 0]}

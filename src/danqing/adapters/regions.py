@@ -42,13 +42,13 @@ class RowRegions:
         """
         key = (tokens, device)
         if key not in self._grids:
-            height, width = _grid(self.shares.shape[-2], self.shares.shape[-1], tokens)
+            height, width = layer_grid(self.shares.shape[-2], self.shares.shape[-1], tokens)
             small = functional.adaptive_avg_pool2d(self.shares, (height, width))
             self._grids[key] = small.flatten(2).transpose(1, 2).to(device)
         return self._grids[key]
 
 
-def _grid(height: int, width: int, tokens: int) -> tuple[int, int]:
+def layer_grid(height: int, width: int, tokens: int) -> tuple[int, int]:
     """The layer's grid: the latent's, halved until it has this many places (odd sides are rounded up)."""
     h, w = height, width
     while h * w > tokens:

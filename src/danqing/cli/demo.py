@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from danqing.cli.options import WorkerOptions, takes
 from danqing.cli.pictures import plan_target, write_atomically
 from danqing.cli.session import follow_all, open_studio, terminal_of
 from danqing.spec.errors import InvalidRequestError
 from danqing.spec.request import parse_request
+from danqing.store.fonts import sheet_font
 
 app = typer.Typer(add_completion=False)
 
@@ -115,7 +116,7 @@ def contact_sheet(pictures: list[bytes], captions: list[str], suffix: str = ".pn
     step_x, step_y = TILE_PX + GAP_PX, TILE_PX + CAPTION_PX + GAP_PX
     sheet = Image.new("RGB", (COLUMNS * step_x + GAP_PX, rows * step_y + GAP_PX), PAPER)
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=15)
+    font, _ = sheet_font(15)
     for place, (content, caption) in enumerate(zip(pictures, captions, strict=True)):
         left, top = GAP_PX + place % COLUMNS * step_x, GAP_PX + place // COLUMNS * step_y
         with Image.open(io.BytesIO(content)) as opened:

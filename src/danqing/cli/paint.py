@@ -65,10 +65,11 @@ def run_paint(options: PaintCommand) -> None:
         job = follow(studio, job, terminal)
         records = [studio.record(record_id) for record_id in job.records]
         pictures = save_pictures(studio, records, target)
-    _tell(job, pictures, time.monotonic() - started_s, terminal)
+    tell(job, pictures, time.monotonic() - started_s, terminal)
 
 
-def _tell(job: Job, pictures: list[dict[str, object]], seconds: float, terminal: Terminal) -> None:
+def tell(job: Job, pictures: list[dict[str, object]], seconds: float, terminal: Terminal) -> None:
+    """What was painted, for a person or as JSON."""
     notes = list(dict.fromkeys(note for plan in job.plans for note in plan.notes))
     data = {
         "job": job.id,

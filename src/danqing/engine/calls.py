@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from danqing.adapters.prompt_to_prompt import AttentionControl
+from danqing.enhance.bench import Bench
 from danqing.sampling.tables import NoiseTable
 from danqing.spec.model import ModelInfo, ModelRef
 from danqing.spec.network import EmbeddingPlan, NetworkUse
@@ -124,6 +126,21 @@ class RegionInput:
     rows: tuple[tuple[torch.Tensor, ...], ...]
 
 
+@dataclass(frozen=True, eq=False)
+class WordsInput:
+    """Two rows of a Denoise Call, the second of which attends as the first does, as far as its words allow.
+
+    Attributes:
+        source: Which row is followed.
+        edited: Which row follows.
+        control: How.
+    """
+
+    source: int
+    edited: int
+    control: AttentionControl
+
+
 @dataclass(frozen=True)
 class SizeNumbers:
     """What SDXL is told of a picture besides words (arXiv 2307.01952, section 2.2), in pixels.
@@ -149,11 +166,12 @@ class SizeNumbers:
 
 @dataclass(frozen=True, eq=False)
 class Denoise:
-    """One latent under several conditionings at one sigma; the answer is denoised float32 [rows, c, h, w].
+    """A latent under several conditionings at one sigma; the answer is denoised float32 [rows, c, h, w].
 
     Attributes:
         model: Whose denoiser.
-        x: Noisy latent in variance-exploding scaling, float32 [1, c, h, w].
+        x: Noisy latent in variance-exploding scaling, float32 [1, c, h, w]; several [n, c, h, w] for rows that are
+            coupled with each other.
         sigma: Noise level of `x`.
         contexts: One context [tokens, width] for each row of the answer.
         extra: Further input channels (mask and masked picture of an inpainting UNet), [1, c2, h, w].
@@ -165,6 +183,8 @@ class Denoise:
         networks: LoRA and hypernetworks in the denoiser, with their strength now; Calls with other sets share a batch.
         distilled: The guidance that the network itself is told, where it was distilled so (FLUX dev).
         regions: Words of regions in the cross-attentions; Calls with and without them share a batch.
+        latents: For each row which latent of `x` it is; empty where there is but one.
+        words: Rows whose attention is coupled; their contexts must be of equal length.
     """
 
     model: ModelKey
@@ -180,6 +200,12 @@ class Denoise:
     networks: tuple[NetworkUse, ...] = ()
     distilled: float = 0.0
     regions: RegionInput | None = None
+    latents: tuple[int, ...] = ()
+    words: WordsInput | None = None
+
+    def latent_of(self, row: int) -> torch.Tensor:
+        """The latent [1, c, h, w] of a row."""
+        return self.x[self.latents[row] : self.latents[row] + 1] if self.latents else self.x
 
     @property
     def control_set(self) -> tuple[str, ...]:
@@ -249,11 +275,28 @@ class Exclusive:
         model: Which weights.
         key: What it excludes; two Calls with one key never run together with anything.
         run: Called with the loaded model; its return value is the answer.
+        networks: LoRA and hypernetworks that act in the denoiser meanwhile, on every row.
+        batch_rows: How many rows `run` gives the denoiser at once, where networks act.
     """
 
     model: ModelKey
     key: str
     run: Callable[[Any], Any]
+    networks: tuple[NetworkUse, ...] = ()
+    batch_rows: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """Work of a helper that is none of the catalogue's models: a detector, a face restorer, a cut-out.
+
+    Attributes:
+        key: What it is, for those who watch; never shares a batch.
+        run: Called with the worker's bench of helpers; its return value is the answer.
+    """
+
+    key: str
+    run: Callable[[Bench], Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,7 +322,7 @@ class Report:
     denoised: torch.Tensor | None = None
 
 
-ModelCall = EncodeText | EmbedImage | Denoise | EncodeImage | Decode | Describe | Upscale | Exclusive
+ModelCall = EncodeText | EmbedImage | Denoise | EncodeImage | Decode | Describe | Upscale | Exclusive | Work
 Call = ModelCall | Report
 Session = Generator[Call, Any, Any]
 """A running pipeline; its return value is what `Finished.result` carries."""

@@ -24,7 +24,9 @@ from danqing.engine.calls import (
     ModelCall,
     ModelKey,
     Upscale,
+    Work,
 )
+from danqing.enhance.bench import Bench
 from danqing.models.preview import to_uint8
 from danqing.models.text import TextState
 from danqing.sampling.tables import SigmaTable
@@ -46,6 +48,7 @@ class FakeExecutor:
         fits_rows: Larger batches answer with OutOfMemoryError.
         on_batch: Called with the Calls of each batch that runs, for tests that watch or advance a clock.
         batches: Rows of each batch that ran, by kind of Call.
+        bench: What Work Calls are given.
     """
 
     spread: float = 0.5
@@ -53,13 +56,14 @@ class FakeExecutor:
     fits_rows: int = 10_000
     on_batch: Callable[[Sequence[ModelCall]], None] | None = None
     batches: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    bench: Bench = field(default_factory=Bench)
     info: ModelInfo = field(
         default_factory=lambda: ModelInfo(name="fake", family="sd1", path="", sha256="0" * 64, latent_channels=4)
     )
 
     def group_key(self, call: ModelCall) -> Hashable:
         """Kind, model, shape and ControlNets."""
-        if isinstance(call, Exclusive):
+        if isinstance(call, (Exclusive, Work)):
             return ("exclusive", call.key, id(call))
         if isinstance(call, Upscale):
             return ("Upscale", call.upscaler, tuple(call.tile.shape[1:]))
@@ -74,7 +78,7 @@ class FakeExecutor:
 
     def max_rows(self, call: ModelCall) -> int:
         """As set."""
-        return 1 if isinstance(call, Exclusive) else self.batch_rows
+        return 1 if isinstance(call, (Exclusive, Work)) else self.batch_rows
 
     def run(self, calls: Sequence[ModelCall]) -> list[Any]:
         """Answer each Call.
@@ -108,7 +112,8 @@ class FakeExecutor:
         if isinstance(call, Denoise):
             shifts = _image_shifts(call)
             rows = zip(call.contexts, shifts, strict=True)
-            return torch.cat([self._denoised(call.x, call.sigma, context + shift) for context, shift in rows])
+            said = [context + shift for context, shift in rows]
+            return torch.cat([self._denoised(call.latent_of(i), call.sigma, one) for i, one in enumerate(said)])
         if isinstance(call, EmbedImage):
             return call.picture.float().mean(dim=(0, 1)) / 255.0
         if isinstance(call, EncodeImage):
@@ -118,7 +123,7 @@ class FakeExecutor:
             return torch.nn.functional.interpolate(call.latent[:, :3], scale_factor=float(SCALE), mode="nearest")
         if isinstance(call, Upscale):
             return torch.nn.functional.interpolate(call.tile, scale_factor=float(UPSCALE), mode="nearest")
-        return call.run(self)
+        return call.run(self.bench) if isinstance(call, Work) else call.run(self)
 
     def _denoised(self, x: Tensor, sigma: float, context: Tensor) -> Tensor:
         mean = float(context.mean())

@@ -18,6 +18,7 @@ from danqing.adapters.ip_adapter import IpAdapter, RowImages, image_rows
 from danqing.adapters.lllite import LLLiteRows
 from danqing.adapters.lllite import acting as lllites_acting
 from danqing.adapters.networks import LoadedNetworks
+from danqing.adapters.prompt_to_prompt import Coupled, coupled
 from danqing.adapters.regions import RowRegions, attending
 from danqing.adapters.t2i import AdapterRows
 from danqing.engine.calls import (
@@ -35,7 +36,9 @@ from danqing.engine.calls import (
     ModelKey,
     RegionInput,
     Upscale,
+    Work,
 )
+from danqing.enhance.bench import Bench
 from danqing.enhance.shelf import LoadedUpscalers
 from danqing.models.families.foreign import ForeignModel
 from danqing.models.families.sd import Added, StableDiffusion
@@ -73,6 +76,7 @@ class TorchExecutor:
         self._embeddings: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
         self._compiled: dict[int, Any] = {}
         self.upscalers = LoadedUpscalers(loader.catalog, loader.device)
+        self.bench = Bench(loader.catalog, loader.device)
         self.networks = LoadedNetworks(loader.catalog.networks)
 
     def group_key(self, call: ModelCall) -> Hashable:
@@ -110,7 +114,7 @@ class TorchExecutor:
             return max(1, budget * 16 // (call.image.shape[-2] * call.image.shape[-1]))
         if isinstance(call, Upscale):
             return max(1, budget * 4 // (call.tile.shape[-2] * call.tile.shape[-1]))
-        return 1 if isinstance(call, Exclusive) else 64
+        return 1 if isinstance(call, (Exclusive, Work)) else 64
 
     def run(self, calls: Sequence[ModelCall]) -> list[Any]:
         """Answer Calls of one group as one batch, in order.
@@ -131,6 +135,8 @@ class TorchExecutor:
         """Make room after a single Call did not fit: offload, then tile. False when nothing more can be done."""
         if isinstance(call, EmbedImage):
             return self.loader.drop_others(self.loader.image_encoder(call.encoder))
+        if isinstance(call, Work):
+            return self.loader.drop_others()
         if isinstance(call, Upscale):
             side_px = max(call.tile.shape[-2:])
             return self.loader.drop_others() or self.upscalers.get(call.upscaler).tile_smaller(side_px)
@@ -168,8 +174,8 @@ class TorchExecutor:
             return list(torch.split(self.upscalers.get(first.upscaler)(tiles), 1))
         if isinstance(first, EmbedImage):
             return self._embed([cast("EmbedImage", call) for call in calls])
-        if isinstance(first, Exclusive):
-            return [first.run(self._exclusive(first.model))]
+        if isinstance(first, (Exclusive, Work)):
+            return [first.run(self.bench) if isinstance(first, Work) else first.run(self._exclusive(first.model))]
         model = self._model(first.model)
         if isinstance(first, Denoise):
             return self._denoise(model, [cast("Denoise", call) for call in calls])
@@ -181,6 +187,13 @@ class TorchExecutor:
         if isinstance(first, Decode):
             return self._decode(model, [cast("Decode", call) for call in calls])
         return [Description(model.info, model.table)] * len(calls)
+
+    def _run_exclusive(self, call: Exclusive) -> Any:
+        model = self._exclusive(call.model)
+        if not call.networks or isinstance(model, ForeignModel):
+            return call.run(model)
+        with self.networks.in_denoiser(model.unet, [call.networks] * call.batch_rows):
+            return call.run(model)
 
     def _exclusive(self, key: ModelKey) -> StableDiffusion | ForeignModel:
         """The model that work of its own is given: a whole pipeline, where its family is painted by one."""
@@ -206,9 +219,10 @@ class TorchExecutor:
             networks = self.networks.in_denoiser(model.unet, [calls[index].networks for index, _ in rows])
             regions = attending(model.unet, [_row_regions(calls[index].regions, row) for index, row in rows])
             lllites = lllites_acting(model.unet, _lllites(nets, calls, rows))
-            with regions, self._image_prompts(model, adapter, calls, rows), networks, lllites:
+            words = coupled(model.unet, _coupled(calls, rows), len(rows))
+            with words, regions, self._image_prompts(model, adapter, calls, rows), networks, lllites:
                 output = model.denoise(
-                    torch.cat([calls[index].x for index, _ in rows]),
+                    torch.cat([calls[index].latent_of(row) for index, row in rows]),
                     torch.tensor([calls[index].sigma for index, _ in rows]),
                     torch.stack([calls[index].contexts[row] for index, row in rows]),
                     torch.cat([cast("Tensor", calls[index].extra) for index, _ in rows]) if with_extra else None,
@@ -285,7 +299,7 @@ def _nets(call: ModelCall) -> list[ModelRef]:
 
 def _networks(call: ModelCall) -> tuple[NetworkUse, ...]:
     """What a Call loads besides its model."""
-    return call.networks if isinstance(call, (Denoise, EncodeText)) else ()
+    return call.networks if isinstance(call, (Denoise, EncodeText, Exclusive)) else ()
 
 
 def _image_adapters(calls: Sequence[ModelCall]) -> list[ModelRef]:
@@ -297,6 +311,17 @@ def _image_adapters(calls: Sequence[ModelCall]) -> list[ModelRef]:
 def _row_regions(regions: RegionInput | None, row: int) -> RowRegions | None:
     """The regions of one row of a Call."""
     return None if regions is None or not regions.rows[row] else RowRegions(regions.shares, regions.rows[row])
+
+
+def _coupled(calls: Sequence[Denoise], rows: Sequence[tuple[int, int]]) -> list[Coupled]:
+    """The pairs of a batch of (Call, row of the Call) whose attention is coupled."""
+    at = {row: place for place, row in enumerate(rows)}
+    found: list[Coupled] = []
+    for index, call in enumerate(calls):
+        if call.words is not None and (index, call.words.edited) in at:
+            source, edited = at[index, call.words.source], at[index, call.words.edited]
+            found.append(Coupled(source, edited, call.words.control))
+    return found
 
 
 def _row_images(images: ImageInput | None, row: int) -> RowImages | None:

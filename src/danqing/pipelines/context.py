@@ -51,7 +51,7 @@ class Context:
         """Which weights answer for this model in this Plan."""
         return ModelKey(model, self.plan.vae, self.plan.precision)
 
-    def fraction(self, step: int) -> float:
+    def fraction(self, step: float) -> float:
         """How much of the whole is done after `step` steps of the current pass, 0 to 1."""
         return min((self.done_steps + step) / max(self.total_steps, 1), 1.0)
 

@@ -18,6 +18,7 @@ from danqing.pipelines.image_prompts import PassImages
 from danqing.pipelines.regions import PassRegion, PassRegions, blend
 from danqing.sampling.guidance import GuidanceSettings, combine_alone, guide, needs_uncond, perturbed_attention
 from danqing.spec.network import NetworkPlan, uses_at
+from danqing.spec.plan import PassPlan
 
 Blend = Callable[[Tensor, float], Tensor]
 """Puts the kept part of a picture back into denoised latents [1, c, h, w] at a sigma."""
@@ -126,22 +127,11 @@ class Denoiser:
         yield Report(self.furthest, self.steps, fraction, self.pass_index, "denoise", stage.key, denoised)
         return denoised
 
-    def _numbers(self, negative: bool) -> SizeNumbers:
-        """What SDXL is told of the picture's size; left open, that it is uncropped and of the size that is painted."""
-        planned = self.context.plan.passes[self.pass_index]
-        hints = planned.size_hints
-        original, target = hints.original or planned.size, hints.target or planned.size
-        if negative:
-            original, target = hints.negative_original or original, hints.negative_target or target
-        return SizeNumbers(
-            original_height=original.height_px,
-            original_width=original.width_px,
-            crop_top=hints.crop_top_px,
-            crop_left=hints.crop_left_px,
-            target_height=target.height_px,
-            target_width=target.width_px,
-            aesthetic_score=hints.negative_aesthetic_score if negative else hints.aesthetic_score,
-        )
+    def estimate(self, x: Tensor, sigma: float) -> Generator[Any, Any, Tensor]:
+        """D(x, σ) under guidance, for whoever puts several together: nothing is kept and nothing reported."""
+        step = self.step_at(sigma)
+        stage = next(stage for stage in reversed(self.stages) if step >= stage.first_step)
+        return (yield from self._guided(x, sigma, step, stage))
 
     def _guided(self, x: Tensor, sigma: float, step: int, stage: Stage) -> Generator[Any, Any, Tensor]:
         parts, negative = stage.conditioning.at(step)
@@ -190,6 +180,7 @@ class Denoiser:
     ) -> Generator[Any, Any, list[Tensor]]:
         """The denoiser's estimates for each row, [1, c, h, w] each."""
         stage, step = moment.stage, moment.step
+        planned = self.context.plan.passes[self.pass_index]
         counts = (len(read.said), len(read.denied), len(read.perturbed))
         states = [*read.said, *read.denied, *read.perturbed]
         negatives = [len(read.said) <= row < len(read.said) + len(read.denied) for row in range(len(states))]
@@ -202,7 +193,7 @@ class Denoiser:
                 text if negative else told(text, step, self.steps)
                 for text, negative in zip(pooled, negatives, strict=True)
             )
-        rows: Tensor = yield Denoise(
+        call = Denoise(
             stage.key,
             moment.x,
             moment.sigma,
@@ -212,12 +203,35 @@ class Denoiser:
             controls,
             shown,
             pooled=pooled,
-            sizes=tuple(self._numbers(negative) for negative in negatives) if pooled else (),
+            sizes=tuple(size_numbers(planned, negative=negative) for negative in negatives) if pooled else (),
             networks=uses_at(networks, step, self.steps),
-            distilled=self.context.plan.passes[self.pass_index].guidance.distilled or 0.0,
+            distilled=planned.guidance.distilled or 0.0,
             regions=None if stage.regions is None else stage.regions.attention(step, *counts),
         )
+        rows: Tensor = yield self._finished(call, step, counts)
         return list(torch.split(rows, 1))
+
+    def _finished(self, call: Denoise, step: int, counts: tuple[int, int, int]) -> Denoise:
+        """A Call with what a denoiser of another kind adds; `counts` are its rows as `Reading` lists them."""
+        del step, counts
+        return call
+
+
+def size_numbers(planned: PassPlan, *, negative: bool = False) -> SizeNumbers:
+    """What SDXL is told of the picture's size; left open, that it is uncropped and of the size that is painted."""
+    hints = planned.size_hints
+    original, target = hints.original or planned.size, hints.target or planned.size
+    if negative:
+        original, target = hints.negative_original or original, hints.negative_target or target
+    return SizeNumbers(
+        original_height=original.height_px,
+        original_width=original.width_px,
+        crop_top=hints.crop_top_px,
+        crop_left=hints.crop_left_px,
+        target_height=target.height_px,
+        target_width=target.width_px,
+        aesthetic_score=hints.negative_aesthetic_score if negative else hints.aesthetic_score,
+    )
 
 
 def mixed(

@@ -83,6 +83,19 @@ def inpaint(context: Context) -> Step[Image.Image]:
         work = Repaint(image, pixels.resize_mask(mask, size, init.resize_mode), planned.fill, planned.soft)
         painted = yield from repaint(context, work)
         return Image.composite(painted.image, work.image, painted.shown)
+    return (yield from repaint_part(context, original, mask, planned))
+
+
+def repaint_part(context: Context, original: Image.Image, mask: Image.Image, planned: MaskPlan) -> Step[Image.Image]:
+    """The whole picture with its masked part repainted and pasted back; where the mask is 0 no pixel changes.
+
+    Args:
+        context: Its base pass paints the part.
+        original: RGB.
+        mask: "L" of its size, 255 is repainted, edges already soft; not all 0.
+        planned: Whether a crop around the mask is painted, with how much context, and how it begins.
+    """
+    size = context.plan.base.size
     box = _crop(mask, planned, size)
     whole = SizePx(width_px=original.width, height_px=original.height)
     frame = Frame(whole, box) if planned.only_masked else None

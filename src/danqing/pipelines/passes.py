@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -39,6 +40,7 @@ class Start:
         extra: Further input channels of an inpainting UNet [1, c2, h, w].
         noise_multiplier: Factor on the noise added to `latent`.
         scene: What the pass starts from as pictures, for ControlNet units.
+        asked: How the denoiser is asked: in windows, for example; None for at once.
     """
 
     latent: Tensor | None = None
@@ -46,6 +48,7 @@ class Start:
     extra: Tensor | None = None
     noise_multiplier: float = 1.0
     scene: Scene = field(default_factory=Scene)
+    asked: Callable[[Denoiser], Any] | None = None
 
 
 def run_pass(context: Context, index: int, start: Start) -> Step[Tensor]:
@@ -54,11 +57,11 @@ def run_pass(context: Context, index: int, start: Start) -> Step[Tensor]:
     key = context.key(planned.model)
     yield Report(0, planned.sampling.steps, context.fraction(0), index, "load")
     described: Description = fitted((yield Describe(key)), planned.size)
-    levels = _levels(planned, described)
+    levels = pass_levels(planned, described)
     steps = len(levels) - 1
     yield Report(0, steps, context.fraction(0), index, "encode")
     controls = pass_controls(context, index, start.scene)
-    stages = yield from _stages(context, index, key, steps)
+    stages = yield from pass_stages(context, index, key, steps)
     stages = yield from _with_regions(context, index, stages, latent_shape(described, planned.size), start.scene)
     noise = PictureNoise(noise_settings(context.plan.seeds, described.info.latent_scale))
     extra = start.extra
@@ -82,14 +85,16 @@ def run_pass(context: Context, index: int, start: Start) -> Step[Tensor]:
         # A flow's noise takes the picture's place, where the other models' noise lies over it.
         kept = alpha(float(levels[0]), flow=described.table.flow)
         x = kept * start.latent + x * start.noise_multiplier
-    options = sampler_options(planned.sampling, described, denoiser)
+    asked = denoiser if start.asked is None else start.asked(denoiser)
+    options = sampler_options(planned.sampling, described, asked)
     sampler = SAMPLERS[find_sampler(planned.sampling.sampler).key]
-    latent: Tensor = yield from sampler(denoiser, x, levels, noise, options)
+    latent: Tensor = yield from sampler(asked, x, levels, noise, options)
     context.done_steps += steps
     return latent
 
 
-def _levels(planned: PassPlan, described: Description) -> Tensor:
+def pass_levels(planned: PassPlan, described: Description) -> Tensor:
+    """The noise levels of a pass [steps + 1], fewer where its strength says so."""
     sampling = planned.sampling
     settings = ScheduleSettings(rho=sampling.rho, sigma_min=sampling.sigma_min, sigma_max=sampling.sigma_max)
     info = find_sampler(sampling.sampler)
@@ -99,7 +104,8 @@ def _levels(planned: PassPlan, described: Description) -> Tensor:
     return sigmas(sampling.schedule, part.total, described.table, info, settings)[part.skip :]
 
 
-def _stages(context: Context, index: int, key: ModelKey, steps: int) -> Step[list[Stage]]:
+def pass_stages(context: Context, index: int, key: ModelKey, steps: int) -> Step[list[Stage]]:
+    """The models of a pass with their words encoded: its own, and the refiner after it."""
     planned = context.plan.passes[index]
     base_steps = context.plan.base.sampling.steps if planned.kind == "hires" else None
     words = yield from conditioning.encode(key, planned, base_steps)

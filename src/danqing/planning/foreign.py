@@ -11,7 +11,16 @@ from danqing.spec.base import Data
 from danqing.spec.errors import InvalidRequestError, UnsupportedError
 from danqing.spec.geometry import SizePx
 from danqing.spec.model import ModelInfo, ModelRef
-from danqing.spec.painting import Guidance, Hires, InpaintRequest, OutpaintRequest, Sampling, SizeHints, Txt2ImgRequest
+from danqing.spec.painting import (
+    Guidance,
+    Hires,
+    InitRequest,
+    InpaintRequest,
+    OutpaintRequest,
+    Sampling,
+    SizeHints,
+    Txt2ImgRequest,
+)
 from danqing.spec.plan import PassPlan, SamplingPlan, TextPlan
 from danqing.spec.registry.foreign import PIPELINE_SAMPLER, find_foreign
 from danqing.spec.registry.foreign_info import ForeignInfo
@@ -214,7 +223,7 @@ def _unknown(request: Request) -> Iterator[tuple[str, Any, str]]:
         yield "precision", request.precision, "is loaded in float32, bfloat16 or float16"
     if request.noise == "nv":
         yield "noise", "nv", "draws its noise with PyTorch's generators"
-    if not isinstance(request, Txt2ImgRequest):
+    if isinstance(request, InitRequest):
         yield from _unknown_init(request)
 
 

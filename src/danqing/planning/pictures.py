@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from danqing.planning.content import content_of
+from danqing.spec.errors import InvalidRequestError
+from danqing.spec.geometry import SizePx
 from danqing.spec.painting import InpaintRequest, OutpaintRequest, Txt2ImgRequest
 from danqing.spec.plan import InitPlan, MaskPlan, OutpaintPlan
 from danqing.spec.request import Request
+from danqing.spec.words_edit import WordsRequest
 
 
 def init_plan(request: Request) -> InitPlan | None:
@@ -16,6 +19,8 @@ def init_plan(request: Request) -> InitPlan | None:
     """
     if isinstance(request, Txt2ImgRequest):
         return None
+    if isinstance(request, WordsRequest):
+        return None if request.image is None else InitPlan(image=content_of(request.image, "image"))
     return InitPlan(
         image=content_of(request.image, "image"),
         resize_mode=request.resize_mode,
@@ -42,6 +47,22 @@ def mask_plan(request: Request) -> MaskPlan | None:
         keep_size=keeps_size(request),
         soft=request.soft,
     )
+
+
+def check_mask(mask: SizePx | None, picture: SizePx | None) -> None:
+    """See that a mask is as large as its picture, where both are known.
+
+    Raises:
+        InvalidRequestError: It is not.
+    """
+    if mask is not None and picture is not None and mask != picture:
+        raise InvalidRequestError(
+            "mask and picture differ in size",
+            field="mask",
+            value=str(mask),
+            allowed=str(picture),
+            next_step="draw the mask on this picture, or scale it to the same size",
+        )
 
 
 def outpaint_plan(request: Request) -> OutpaintPlan | None:

@@ -8,18 +8,20 @@ import secrets
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from danqing.planning import foreign, pictures, sizes
+from danqing.planning import drag, foreign, pictures, sizes, words_edit
 from danqing.planning.controls import ControlFinder, plan_controls
 from danqing.planning.image_prompts import ImageAdapterFinder, adapter_for, plan_image_prompts
 from danqing.planning.networks import NetworkFinder, NetworkPlanner
 from danqing.planning.regions import check_networks, engine_for, plan_regions, region_words
-from danqing.planning.sampling import sampling_for
-from danqing.planning.upscaling import UpscalerFinder, chosen_upscaler
+from danqing.planning.retouch import Ground, RetouchFinder, plan_retouch
+from danqing.planning.sampling import guidance_for, sampling_for
+from danqing.planning.upscaling import chosen_upscaler
 from danqing.planning.words import PromptLibrary, Words, words_of
+from danqing.spec.drag import DragRequest
 from danqing.spec.errors import InvalidRequestError, UnsupportedError
 from danqing.spec.geometry import SizePx
 from danqing.spec.model import ModelInfo, ModelRef
-from danqing.spec.painting import Guidance, Hires, InpaintRequest, OutpaintRequest, Txt2ImgRequest
+from danqing.spec.painting import Hires, InitRequest, InpaintRequest, OutpaintRequest
 from danqing.spec.plan import (
     ControlPlan,
     ImageAdapterPlan,
@@ -32,13 +34,14 @@ from danqing.spec.plan import (
 )
 from danqing.spec.region import RegionEngine
 from danqing.spec.request import Request
+from danqing.spec.retouch import RetouchRequest
 
 MAX_SEED = 2**32 - 1
 MAX_STAGES = 3
 """How many models may follow each other by themselves: DeepFloyd IF has two after its first."""
 
 
-class ModelFinder(ControlFinder, ImageAdapterFinder, NetworkFinder, UpscalerFinder, Protocol):
+class ModelFinder(ControlFinder, ImageAdapterFinder, NetworkFinder, RetouchFinder, Protocol):
     """What planning needs of the catalogue."""
 
     def find(self, name: str | None) -> ModelInfo:
@@ -99,7 +102,9 @@ def plan(
         NotFoundError: A model or style that is not there.
         UnsupportedError: Something this model cannot do.
     """
-    return _Planner(request, catalog, Inputs(image_size, mask_size, rng_seed, library)).plans()
+    prepared = words_edit.prepared(request, catalog)
+    plans = _Planner(prepared, catalog, Inputs(image_size, mask_size, rng_seed, library)).plans()
+    return words_edit.finished(request, prepared, plans, catalog, library)
 
 
 class _Planner:
@@ -108,6 +113,7 @@ class _Planner:
         self.catalog = catalog
         self.inputs = inputs
         self.model = catalog.find(request.model)
+        self.request = drag.prepared(request, self.model)
         self.random = random.Random(inputs.rng_seed if inputs.rng_seed is not None else secrets.randbits(64))  # noqa: S311
         self.seed = request.seed if request.seed is not None else self.random.randint(0, MAX_SEED)
         self.words = words_of(request, self.seed, inputs.library)
@@ -118,6 +124,7 @@ class _Planner:
         self.notes: list[str] = list(dict.fromkeys(note for words in self.words for note in words.notes))
         said = [(words.prompt, words.negative_prompt) for words in self.words]
         self.region_engine: RegionEngine = engine_for(request, self.model) if request.regions else "attention"
+        self.notes += drag.notes(request)
         self.notes += foreign.check_base(request, self.model, said)
 
     def plans(self) -> tuple[Plan, ...]:
@@ -139,14 +146,17 @@ class _Planner:
             regions = self._regions(passes[-1].text, self._hires_model(request.hires), seeds.seed)
             passes[-1] = passes[-1].model_copy(update={"regions": regions})
         passes += self._next_stages(passes[-1], words)
+        retouched = plan_retouch(self._ground(passes, seeds.seed))
         return Plan(
             kind=request.kind,
             seeds=seeds,
-            passes=tuple(passes),
+            passes=(*passes, *retouched.passes),
             vae=_ref(self.catalog.find_vae(request.vae)) if request.vae else None,
             init=pictures.init_plan(request),
             mask=pictures.mask_plan(request),
             outpaint=pictures.outpaint_plan(request),
+            drag=drag.drag_plan(request, size, self.inputs.image_size, self.inputs.mask_size),
+            retouch=retouched.plan,
             controls=self.controls,
             regions=plan_regions(request, self._drawn_on(base)),
             region_engine=self.region_engine,
@@ -155,8 +165,15 @@ class _Planner:
             precision=request.precision,
             output=request.output,
             parent=request.parent,
-            notes=tuple(self.notes),
+            notes=tuple(dict.fromkeys((*self.notes, *retouched.notes))),
         )
+
+    def _ground(self, passes: list[PassPlan], seed: int) -> Ground:
+        """What retouching stands on: the words of the base pass, and the picture as it is before."""
+        retouches = isinstance(self.request, RetouchRequest)
+        last = self._base_result(passes[0]) if retouches or len(passes) == 1 else passes[-1].size
+        library = self.inputs.library
+        return Ground(self.request, passes[0], self.model, self.catalog, library, seed, self._loaded, last, len(passes))
 
     def _regions(self, whole: TextPlan, model: ModelInfo, seed: int) -> tuple[RegionWords, ...]:
         def load(text: TextPlan) -> dict[str, Any]:
@@ -179,13 +196,13 @@ class _Planner:
 
     def _base_size(self, words: Words) -> SizePx:
         request, picture = self.request, self.inputs.image_size
-        if not isinstance(request, Txt2ImgRequest) and picture is None:
+        if isinstance(request, InitRequest) and picture is None:
             raise InvalidRequestError("the init picture is missing", field="image", next_step="upload a picture first")
         if isinstance(request, OutpaintRequest) and picture is not None:
             return sizes.outpaint_size(picture, request.margins, self.model)
         if isinstance(request, InpaintRequest):
-            self._check_mask(picture)
-        if isinstance(request, InpaintRequest) and request.only_masked:
+            pictures.check_mask(self.inputs.mask_size, picture)
+        if isinstance(request, RetouchRequest) or (isinstance(request, InpaintRequest) and request.only_masked):
             picture = None
         width_px, height_px = request.width_px, request.height_px
         if width_px is None and height_px is None and words.aspect is not None and picture is None:
@@ -193,17 +210,6 @@ class _Planner:
         size, notes = sizes.asked_size(width_px, height_px, self.model, picture)
         self.notes.extend(note for note in notes if note not in self.notes)
         return size
-
-    def _check_mask(self, picture: SizePx | None) -> None:
-        mask = self.inputs.mask_size
-        if mask is not None and picture is not None and mask != picture:
-            raise InvalidRequestError(
-                "mask and picture differ in size",
-                field="mask",
-                value=str(mask),
-                allowed=str(picture),
-                next_step="draw the mask on this picture, or scale it to the same size",
-            )
 
     def _variation_seed(self) -> int:
         variation = self.request.variation
@@ -227,7 +233,7 @@ class _Planner:
     def _base_pass(self, words: Words, size: SizePx) -> PassPlan:
         request, model = self.request, self.model
         sampling = sampling_for(request.sampling, model)
-        init = not isinstance(request, Txt2ImgRequest)
+        init = isinstance(request, InitRequest)
         text = self._text(words.prompt, words.negative_prompt)
         return PassPlan(
             kind="base",
@@ -350,6 +356,8 @@ class _Planner:
             return base.size
         if isinstance(request, OutpaintRequest):
             return sizes.extended_size(picture, request.margins)
+        if isinstance(request, (DragRequest, RetouchRequest)):
+            return picture
         keeps = isinstance(request, InpaintRequest) and (request.only_masked or pictures.keeps_size(request))
         return picture if keeps else base.size
 
@@ -383,9 +391,3 @@ class _Planner:
 
 def _ref(info: ModelInfo) -> ModelRef:
     return ModelRef(name=info.name, sha256=info.sha256, family=info.family)
-
-
-def guidance_for(asked: Guidance, model: ModelInfo) -> Guidance:
-    """What was asked for; a network that is told its guidance and was asked for none is told its own."""
-    own = model.defaults.distilled_guidance
-    return asked if asked.distilled is not None or own is None else asked.model_copy(update={"distilled": own})

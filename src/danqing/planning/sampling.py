@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from danqing.planning.foreign import foreign_sampling
 from danqing.spec.model import ModelInfo
-from danqing.spec.painting import Sampling
+from danqing.spec.painting import Guidance, Sampling
 from danqing.spec.plan import SamplingPlan
 from danqing.spec.registry.samplers import find_sampler, split_legacy_name
 from danqing.spec.registry.schedules import find_schedule
@@ -33,3 +33,9 @@ def sampling_for(wanted: Sampling, model: ModelInfo) -> SamplingPlan:
         steps=wanted.steps or model.defaults.steps,
         **wanted.model_dump(exclude={"sampler", "schedule", "steps"}),
     )
+
+
+def guidance_for(asked: Guidance, model: ModelInfo) -> Guidance:
+    """What was asked for; a network that is told its guidance and was asked for none is told its own."""
+    own = model.defaults.distilled_guidance
+    return asked if asked.distilled is not None or own is None else asked.model_copy(update={"distilled": own})

@@ -86,7 +86,7 @@ def plan_upscale(request: UpscaleRequest, catalog: UpscalerFinder, size: tuple[i
             value=name,
             allowed=", ".join([info.name for info in UPSCALERS if not info.latent]) + ", or an upscaler file",
         )
-    width_px, height_px = _target(request, size)
+    width_px, height_px = target_size(request, size)
     return UpscalePlan(
         image=request.image.removeprefix("sha256:"),
         width_px=width_px,
@@ -99,8 +99,36 @@ def plan_upscale(request: UpscaleRequest, catalog: UpscalerFinder, size: tuple[i
     )
 
 
-def _target(request: UpscaleRequest, size: tuple[int, int]) -> tuple[int, int]:
-    """By scale; by one side, the other following; or both sides."""
+class Enlarging(Protocol):
+    """What says how large a picture becomes."""
+
+    @property
+    def scale(self) -> float:
+        """How many times larger."""
+        ...
+
+    @property
+    def width_px(self) -> int | None:
+        """Wins over `scale`."""
+        ...
+
+    @property
+    def height_px(self) -> int | None:
+        """As `width_px`."""
+        ...
+
+
+def target_size(request: Enlarging, size: tuple[int, int], where: str = "") -> tuple[int, int]:
+    """By scale; by one side, the other following; or both sides.
+
+    Args:
+        request: What is asked for.
+        size: Width and height of the picture before.
+        where: The field it stands in, for messages.
+
+    Raises:
+        InvalidRequestError: The result would be too large.
+    """
     width, height = request.width_px, request.height_px
     if width is None and height is None:
         target = (round(size[0] * request.scale), round(size[1] * request.scale))
@@ -112,7 +140,7 @@ def _target(request: UpscaleRequest, size: tuple[int, int]) -> tuple[int, int]:
     if max(target) > MAX_UPSCALED_SIDE_PX or target[0] * target[1] > MAX_UPSCALED_PX:
         raise InvalidRequestError(
             "the picture would be too large",
-            field="scale" if width is None and height is None else "width_px",
+            field=".".join(filter(None, (where, "scale" if width is None and height is None else "width_px"))),
             value=f"{target[0]}×{target[1]} px",
             allowed=f"sides up to {MAX_UPSCALED_SIDE_PX} px and {MAX_UPSCALED_PX // 10**6} megapixels",
             next_step="choose a smaller scale",

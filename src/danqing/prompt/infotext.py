@@ -190,7 +190,14 @@ class _Reading:
             hires.setdefault("scale", None if "width_px" in hires else 2.0)
         if self.fields.get("Soft inpainting enabled", "").casefold() == "true":
             data.setdefault("soft", {})
+        if "source_prompt" in data:
+            data["kind"] = "words"
+            return
         data["kind"] = "outpaint" if "margins" in data else "inpaint" if "mask" in data else "img2img"
+        if "points" in data:
+            data["kind"] = "drag"
+        if "steps" in data:
+            data["kind"] = "retouch"
         if "image" in data:
             return
         data["kind"] = "txt2img"

@@ -13,11 +13,13 @@ from functools import partial
 from typing import Any, Final, cast
 
 from danqing.spec.base import Data
+from danqing.spec.drag import DragTuning
 from danqing.spec.errors import InvalidRequestError
 from danqing.spec.painting import SizeHints
 from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
 from danqing.spec.registry.upscalers import find_upscaler
+from danqing.spec.retouch_steps import RetouchStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,19 @@ def _size_hints(hints: SizeHints) -> str:
 
 def _from_size_hints(text: str) -> dict[str, Any]:
     return SizeHints.model_validate_json(text).model_dump(exclude_defaults=True)
+
+
+def _tuning(tuning: DragTuning) -> str:
+    return json.dumps(tuning.model_dump(exclude_defaults=True))
+
+
+def _from_tuning(text: str) -> dict[str, Any]:
+    return DragTuning.model_validate_json(text).model_dump(exclude_defaults=True)
+
+
+def _steps(steps: Sequence[RetouchStep]) -> str:
+    told = [{"kind": step.kind, **step.model_dump(exclude_defaults=True)} for step in steps]
+    return json.dumps(told, ensure_ascii=False)
 
 
 def _items(items: Sequence[Data]) -> str:
@@ -230,12 +245,32 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         for side in ("left", "right", "top", "bottom")
     ),
     _whole("Outpaint feather", "feather_px"),
+    Entry("Drag points", ("points",), _items, _from_items),
+    Entry("Drag mode", ("mode",), _text, _text, always=True),
+    _word("Drag method", "method"),
+    _number("Drag repair", "repair"),
+    _whole("Drag radius", "radius_px"),
+    _whole("Drag feather", "mask_feather_px"),
+    Entry("Drag tuning", ("tuning",), _tuning, _from_tuning),
+    Entry("Retouch", ("steps",), _steps, _from_items),
+    Entry("Finish", ("finish",), _steps, _from_items),
     Entry("Image prompts", ("image_prompts",), _items, _from_items),
     Entry("Regions", ("regions",), _items, _from_items),
     _word("Region engine", "region_engine"),
     _word("Image mix", "image_mix"),
     Entry("Size hints", ("size_hints",), _size_hints, _from_size_hints),
     _word("Image adapter", "image_adapter"),
+    Entry("Source prompt", ("source_prompt",), _text, _text, always=True),
+    _word("Words technique", "technique"),
+    _word("Inversion", "inversion"),
+    _word("Words alignment", "alignment"),
+    Entry("Word weights", ("weights",), _items, _from_items),
+    _number("Cross share", "cross_share"),
+    _number("Self share", "self_share"),
+    Entry("Local words", ("local",), _items, _from_items),
+    _number("Local threshold", "local_threshold"),
+    _number("Edit threshold", "edit_threshold"),
+    _number("Skip", "skip"),
     Entry("Styles", ("styles",), _names, _from_names),
     _word("Prompt syntax", "syntax"),
     _whole("Batch count", "count"),

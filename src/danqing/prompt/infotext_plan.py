@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from danqing.prompt.infotext_fields import label
+from danqing.spec.drag import DragPlan, DragRequest
 from danqing.spec.model import ModelRef
 from danqing.spec.plan import ControlPlan, PassPlan, Plan, RegionPlan, RegionWords
 from danqing.spec.registry.samplers import find_sampler
@@ -51,8 +52,10 @@ def request_of_plan(plan: Plan) -> Request:
             "model": base.refiner.model.name,
             "switch_at": min(1.0, base.refiner.switch_step / base.sampling.steps),
         }
-    if len(plan.passes) > 1:
-        data["hires"] = _hires(base, plan.passes[1])
+    if len(plan.painting) > 1:
+        data["hires"] = _hires(base, plan.painting[1])
+    if plan.retouch is not None:
+        data["steps" if plan.kind == "retouch" else "finish"] = [one.step for one in plan.retouch.steps]
     return REQUEST.validate_python({**data, **_picture(plan)})
 
 
@@ -150,8 +153,22 @@ def _hires(base: PassPlan, hires: PassPlan) -> dict[str, Any]:
     }
 
 
+def _drag(drag: DragPlan, strength: float) -> dict[str, Any]:
+    """The fields of a Request to drag; `strength` is the base pass's, which each mode calls by another name."""
+    data: dict[str, Any] = {name: getattr(drag, name) for name in ("points", "mode", "method", "radius_px", "tuning")}
+    if drag.mode == "fast":
+        del data["method"], data["tuning"]
+        data |= {"repair": strength, "strength": DragRequest.model_fields["strength"].default}
+    return data | {
+        "mask_feather_px": drag.mask_feather_px,
+        "mask": f"sha256:{drag.mask}" if drag.mask else None,
+    }
+
+
 def _picture(plan: Plan) -> dict[str, Any]:
-    """The fields of img2img, inpaint and outpaint Requests."""
+    """The fields of img2img, inpaint and outpaint Requests, and of changes of words."""
+    if plan.words is not None:
+        return plan.words.model_dump() | {"image": f"sha256:{plan.init.image}" if plan.init else None}
     if plan.init is None:
         return {}
     data: dict[str, Any] = {
@@ -172,6 +189,8 @@ def _picture(plan: Plan) -> dict[str, Any]:
             "padding_px": plan.mask.padding_px,
             "soft": plan.mask.soft,
         }
+    if plan.drag is not None:
+        data |= _drag(plan.drag, data["strength"])
     if plan.kind == "outpaint" and plan.outpaint is not None:
         data |= {
             "margins": plan.outpaint.margins,

@@ -49,6 +49,13 @@ class ClipTokenizer:
         clean = text.encode("utf-8", "replace").decode("utf-8")
         return list(self._tokenizer.encode(clean, add_special_tokens=False).ids)
 
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where each token of `encode(text)` stands in the text: from this character up to that one."""
+        if not text:
+            return []
+        clean = text.encode("utf-8", "replace").decode("utf-8")
+        return list(self._tokenizer.encode(clean, add_special_tokens=False).offsets)
+
     def token(self, token_id: int) -> str:
         """The token's own text, for display."""
         written = self._tokenizer.id_to_token(token_id)

@@ -12,25 +12,46 @@ from danqing.server import (
     annotate,
     catalogue,
     choices,
+    drag,
+    explore,
     guard,
     jobs,
     model_files,
     problems,
+    projects,
     records,
+    reviewing,
+    reviews,
+    share,
     sight,
     uploads,
     upscale,
 )
 from danqing.server.bodies import PICTURE_FIELDS, ExplainBody, LookBody, ReproduceBody, ScoreBody, SearchBody
+from danqing.spec.explore import ExploreRequest
 from danqing.spec.upscale import UpscaleRequest
 from danqing.studio.annotating import AnnotateRequest
+from danqing.studio.dragging import DragPreviewRequest
 from danqing.studio.settings import Settings, check_bind
 
 if TYPE_CHECKING:
     from danqing.studio.service import Studio
 
 API_PATH = "/api/v1"
-_BODIES = (ReproduceBody, ExplainBody, LookBody, ScoreBody, SearchBody, UpscaleRequest, AnnotateRequest)
+_BODIES = (
+    ReproduceBody,
+    ExplainBody,
+    LookBody,
+    ScoreBody,
+    SearchBody,
+    UpscaleRequest,
+    AnnotateRequest,
+    ExploreRequest,
+    DragPreviewRequest,
+    *projects.BODIES,
+    *reviews.BODIES,
+    *reviewing.BODIES,
+)
 _REF = "#/components/schemas/{model}"
 _DATA_URI = {
     "type": "string",
@@ -56,6 +77,8 @@ def create_app(studio: Studio, settings: Settings) -> FastAPI:
     problems.install(app)
     guard.install(app, guard.GuardRules(settings.host, settings.password, settings.upload_max_bytes))
     app.mount(API_PATH, create_api(studio))
+    app.state.share_app = share.create_share_app(studio)
+    app.mount(share.SHARE_PATH, app.state.share_app)
     return app
 
 
@@ -73,7 +96,9 @@ def create_api(studio: Studio) -> FastAPI:
     )
     api.state.studio = studio
     problems.install(api)
-    for module in (jobs, sight, records, uploads, upscale, annotate, catalogue, choices, model_files):
+    for module in (jobs, sight, records, uploads, upscale, annotate, catalogue, choices, model_files, drag, explore):
+        api.include_router(module.router)
+    for module in (projects, reviews, reviewing):
         api.include_router(module.router)
     api.openapi = lambda: _openapi(api)
     return api
@@ -101,7 +126,8 @@ def _openapi(api: FastAPI) -> dict[str, Any]:
 
 
 def _allow_data_uris(components: dict[str, Any]) -> None:
-    for name in ("Img2ImgRequest", "InpaintRequest", "OutpaintRequest"):
+    kinds = ("Img2Img", "Inpaint", "Outpaint", "Drag", "Retouch", "Words")
+    for name in (f"{kind}Request" for kind in kinds):
         properties: dict[str, Any] = components[name]["properties"]
         for field in PICTURE_FIELDS:
             if field in properties:

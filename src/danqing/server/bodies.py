@@ -225,10 +225,15 @@ async def read_paint_request(request: HttpRequest, studio: StudioDep) -> Request
     """The Request in the body, with pictures given as data: URIs already uploaded."""
     data = await read_json_object(request)
     data.setdefault("kind", "txt2img")
+    await upload_pictures(data, studio)
+    return validated(REQUEST, data)
+
+
+async def upload_pictures(data: dict[str, Any], studio: StudioDep) -> None:
+    """Puts references where a Request holds pictures as data: URIs."""
     for holder, prefix in _picture_holders(data):
         for name in PICTURE_FIELDS:
             await upload_inline(holder, name, studio, prefix)
-    return validated(REQUEST, data)
 
 
 async def upload_inline(holder: dict[str, Any], name: str, studio: StudioDep, prefix: str = "") -> None:

@@ -41,9 +41,53 @@ PAINT_EXAMPLES: dict[str, Any] = {
             "margins": {"left_px": 64, "right_px": 64},
         },
     },
+    "drag": {
+        "summary": "Drag two points of a painted picture",
+        "value": {
+            "kind": "drag",
+            "prompt": "a red apple, 3d",
+            "image": "record:01J00000000000000000000000",
+            "points": [
+                {"from_x_px": 40, "from_y_px": 22, "to_x_px": 60, "to_y_px": 18},
+                {"from_x_px": 64, "from_y_px": 100, "to_x_px": 64, "to_y_px": 100},
+            ],
+            "mode": "fast",
+        },
+    },
+    "words": {
+        "summary": "Exchange a word of a painted picture; its Plan says what it showed",
+        "value": {
+            "kind": "words",
+            "image": "record:01J00000000000000000000000",
+            "prompt": "a green apple, 3d",
+            "weights": [{"word": "green", "weight": 1.5}],
+            "local": [{"source": "apple", "target": "apple"}],
+        },
+    },
+    "retouch": {
+        "summary": "Paint an apple again, make the picture larger, cut it out",
+        "value": {
+            "kind": "retouch",
+            "prompt": "a red apple, 3d",
+            "image": "record:01J00000000000000000000000",
+            "steps": [
+                {"kind": "detail", "detect": "apple", "strength": 0.4},
+                {"kind": "upscale", "scale": 2},
+                {"kind": "cutout"},
+            ],
+        },
+    },
 }
 
-_PAINT_KINDS = ("Txt2ImgRequest", "Img2ImgRequest", "InpaintRequest", "OutpaintRequest")
+_PAINT_KINDS = (
+    "Txt2ImgRequest",
+    "Img2ImgRequest",
+    "InpaintRequest",
+    "OutpaintRequest",
+    "DragRequest",
+    "RetouchRequest",
+    "WordsRequest",
+)
 
 
 def _ref(name: str) -> dict[str, str]:

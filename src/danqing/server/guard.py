@@ -24,6 +24,10 @@ _PICTURES_IN_JSON = frozenset(
     f"/api/v1/{name}" for name in ("jobs", "reproduce", "interrogate", "score", "records/search", "upscale", "annotate")
 )
 OPEN_PATHS = frozenset({"/api/v1/health"})
+SHARE_PREFIX = "/share/"
+"""Below it is one application that opens nothing without a token (`server.share`): neither the studio's password nor
+its own name is asked for, so that a link also works through a tunnel that the studio itself cannot be reached by."""
+SHARE_MAX_BYTES = 256 * 1024
 JSON_MAX_BYTES = 1024 * 1024
 MULTIPART_OVERHEAD_BYTES = 64 * 1024
 _SECURITY_HEADERS = {
@@ -35,6 +39,15 @@ _SECURITY_HEADERS = {
 }
 # Responses of the API are data: were one opened as a page, it may load and run nothing.
 _API_CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; frame-ancestors 'none'; sandbox"
+_SHARE_HEADERS = {
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",  # the address is the key
+    "X-Robots-Tag": "noindex, nofollow",
+}
+_SHARE_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 # Gradio's pages carry inline scripts and compile templates; nothing may come from, or go to, another machine.
 _PAGE_CSP = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
@@ -66,6 +79,8 @@ class GuardRules:
             return self.upload_max_bytes * 8 // 3 + JSON_MAX_BYTES
         if path.startswith("/api/"):
             return JSON_MAX_BYTES
+        if path.startswith(SHARE_PREFIX):
+            return SHARE_MAX_BYTES
         return self.upload_max_bytes * 4  # the page sends several pictures at once
 
 
@@ -79,6 +94,17 @@ async def _refuse(error: DanqingError, scope: Scope, receive: Receive, send: Sen
         await send({"type": "websocket.close", "code": 1008, "reason": error.message})
         return
     await problem_response(error)(scope, receive, send)
+
+
+def _headers_for(path: str) -> dict[str, str]:
+    """The headers of an answer, unless it brings its own."""
+    if path.startswith("/api/"):
+        return {**_SECURITY_HEADERS, "Content-Security-Policy": _API_CSP}
+    if path.startswith(SHARE_PREFIX):
+        is_data = path.removeprefix(SHARE_PREFIX).partition("/")[2].startswith("api/")
+        policy = _API_CSP if is_data else _SHARE_CSP
+        return {**_SECURITY_HEADERS, **_SHARE_HEADERS, "Content-Security-Policy": policy}
+    return {**_SECURITY_HEADERS, "Content-Security-Policy": _PAGE_CSP}
 
 
 class SecurityHeaders:
@@ -96,10 +122,8 @@ class SecurityHeaders:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _SECURITY_HEADERS.items():
+                for name, value in _headers_for(scope["path"]).items():
                     headers.setdefault(name, value)
-                policy = _API_CSP if scope["path"].startswith("/api/") else _PAGE_CSP
-                headers.setdefault("Content-Security-Policy", policy)
             await send(message)
 
         await self.app(scope, receive, with_headers)
@@ -128,8 +152,10 @@ class Guard:
 
     def _objection(self, scope: Scope) -> DanqingError | None:
         headers = _headers(scope)
-        error = self._check_host(headers.get("host", "")) or _check_origin(scope, headers)
-        if error is None and self.rules.password and scope["path"] not in OPEN_PATHS:
+        shared = scope["type"] == "http" and scope["path"].startswith(SHARE_PREFIX)
+        error = None if shared else self._check_host(headers.get("host", ""))
+        error = error or _check_origin(scope, headers)
+        if error is None and self.rules.password and not shared and scope["path"] not in OPEN_PATHS:
             error = _check_password(headers.get("authorization", ""), self.rules.password)
         if error is None and scope["type"] == "http":
             error = _check_length(headers.get("content-length"), self.rules.body_limit(scope["path"]))

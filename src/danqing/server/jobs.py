@@ -21,6 +21,7 @@ from danqing.spec.events import Event
 from danqing.spec.plan import Plan
 from danqing.spec.record import Job, JobState
 from danqing.spec.request import Request
+from danqing.store.projects_base import Tie
 
 router = APIRouter(tags=["jobs"])
 HEARTBEAT_S = 15
@@ -29,9 +30,18 @@ _REPRODUCE: TypeAdapter[ReproduceBody] = TypeAdapter(ReproduceBody)
 
 
 @router.post("/jobs", status_code=202, openapi_extra={"requestBody": PAINT_BODY})
-def submit(response: Response, studio: StudioDep, request: Annotated[Request, Depends(read_paint_request)]) -> Job:
+def submit(
+    response: Response,
+    studio: StudioDep,
+    request: Annotated[Request, Depends(read_paint_request)],
+    project: Annotated[str | None, Query(pattern=r"^[0-9A-Za-z_-]{1,64}$", description="its Records join it")] = None,
+) -> Job:
     """Submit a Request; the answer is the durable job, already planned."""
-    job = studio.submit(request)
+    if project is None:
+        job = studio.submit(request)
+    else:
+        studio.live_project(project)
+        job = studio.submit(request, tie=Tie(project))
     response.headers["Location"] = f"/api/v1/jobs/{job.id}"
     return job
 

@@ -70,9 +70,16 @@ def problem_of(error: DanqingError) -> Problem:
 
 
 def problem_response(error: DanqingError) -> ProblemResponse:
-    """The error as a response; a 401 also asks for the password."""
-    asks = {"WWW-Authenticate": 'Basic realm="Danqing", charset="UTF-8"'} if error.http_status == 401 else None
-    return ProblemResponse(problem_of(error), asks)
+    """The error as a response; a 401 also asks for the password, a 429 says how long to wait."""
+    headers: dict[str, str] = {}
+    if error.http_status == HTTPStatus.UNAUTHORIZED:
+        # A share's password is asked for on its page: no dialog of the browser may come up for it.
+        basic = 'Basic realm="Danqing", charset="UTF-8"'
+        headers["WWW-Authenticate"] = 'Danqing-Share realm="share"' if error.code == "share_locked" else basic
+    wait_s = getattr(error, "wait_s", None)
+    if wait_s is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(wait_s)))
+    return ProblemResponse(problem_of(error), headers)
 
 
 def _shown(value: Any) -> Any:

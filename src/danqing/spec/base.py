@@ -17,6 +17,9 @@ PictureRef = Annotated[
 ]
 MAX_SIDE_PX = 4096
 MIN_SIDE_PX = 16
+MAX_SCALE = 8.0
+"""How many times larger a picture can be made at once."""
+MAX_UPSCALED_SIDE_PX = 16_384
 
 
 class Data(BaseModel):

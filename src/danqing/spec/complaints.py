@@ -10,7 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from danqing.spec.errors import InvalidRequestError
 
-KINDS = ("txt2img", "img2img", "inpaint", "outpaint")
+KINDS = ("txt2img", "img2img", "inpaint", "outpaint", "drag", "words", "retouch")
+_STEPS = ("detail", "restore_faces", "upscale", "cutout")
+"""Kinds of steps of a retouch; like those of Requests, pydantic puts them into the place of a complaint."""
 
 _NEXT_STEPS = {
     "missing": "add the field",
@@ -50,7 +52,7 @@ def from_validation_error(error: ValidationError, models: Sequence[type[BaseMode
         models: Where known fields are looked up, so that a misspelt or misplaced one gets a hint.
     """
     first = error.errors(include_url=False)[0]
-    path = [str(part) for part in first["loc"] if str(part) not in KINDS]
+    path = [str(part) for part in first["loc"] if str(part) not in (*KINDS, *_STEPS)]
     context: dict[str, Any] = dict(first.get("ctx") or {})
     inner = context.get("error")
     if isinstance(inner, InvalidRequestError):
@@ -59,9 +61,12 @@ def from_validation_error(error: ValidationError, models: Sequence[type[BaseMode
     field = ".".join(path) or ("kind" if kind.startswith("union_tag") else None)
     words = _WORDS.get(kind, first["msg"][0].lower() + first["msg"][1:])
     next_step = _NEXT_STEPS.get(kind, "change the value to an allowed one and send the request again")
-    value = None if kind == "missing" else first.get("input")
+    is_secret = bool(path) and path[-1] == "password"  # must not come back in an answer or a log
+    value = None if kind == "missing" or is_secret else first.get("input")
     if kind.startswith("union_tag"):
         value = context.get("tag")
+        if path:  # a step of a retouch is the only union inside a Request
+            context["inside"], words = True, words.replace("request", "step")
     if kind == "extra_forbidden":
         next_step = _hint(path, models)
         value = None
@@ -77,7 +82,7 @@ def from_validation_error(error: ValidationError, models: Sequence[type[BaseMode
 
 def _allowed(kind: str, context: dict[str, Any]) -> str | None:
     if kind.startswith("union_tag"):
-        return ", ".join(KINDS)
+        return ", ".join(_STEPS if context.get("inside") else KINDS)
     if kind in _ALLOWED:
         return _ALLOWED[kind]
     if "expected" in context:

@@ -11,6 +11,7 @@ from danqing.spec.control import MAX_CONTROLS, ControlUnit
 from danqing.spec.geometry import Margins, SizePx
 from danqing.spec.image_prompt import MAX_IMAGE_PROMPTS, ImageMix, ImagePrompt
 from danqing.spec.region import MAX_REGIONS, Region, RegionEngine
+from danqing.spec.retouch_steps import MAX_RETOUCH_STEPS, RetouchStep
 
 PromptText = Annotated[str, Field(max_length=20_000)]
 SideLengthPx = Annotated[int, Field(ge=MIN_SIDE_PX, le=MAX_SIDE_PX)]
@@ -170,6 +171,9 @@ class PaintRequest(Data):
     )
     image_adapter: str | None = Field(
         default=None, max_length=256, description="name, stem or hash of an IP-Adapter; the one that fits if unset"
+    )
+    finish: tuple[RetouchStep, ...] = Field(
+        default=(), max_length=MAX_RETOUCH_STEPS, description="retouching of the finished picture, step by step"
     )
     precision: Precision = "auto"
     output: Output = Output()

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from danqing.spec.base import Data, Seed, Sha256
 from danqing.spec.control import ControlMode, ControlPasses, ControlResize, ParamValue
+from danqing.spec.drag import DragPlan
 from danqing.spec.geometry import BoxPx, Margins, SizePx
 from danqing.spec.image_prompt import ImageMix
 from danqing.spec.model import ModelRef
@@ -26,6 +27,8 @@ from danqing.spec.painting import (
     SoftInpainting,
 )
 from danqing.spec.region import RegionEngine
+from danqing.spec.retouch_steps import RetouchPlan
+from danqing.spec.words_edit import WordsPlan
 
 PLAN_VERSION = 1
 PlanKind = Literal["txt2img", "img2img", "inpaint", "outpaint", "drag", "words", "retouch"]
@@ -106,7 +109,7 @@ class RegionWords(Data):
 class PassPlan(Data):
     """One trip through the denoiser."""
 
-    kind: Literal["base", "hires"]
+    kind: Literal["base", "hires", "detail"]
     model: ModelRef
     size: SizePx
     text: TextPlan
@@ -198,6 +201,9 @@ class Plan(Data):
     init: InitPlan | None = None
     mask: MaskPlan | None = None
     outpaint: OutpaintPlan | None = None
+    words: WordsPlan | None = Field(default=None, description="what the picture showed before, and how it changes")
+    drag: DragPlan | None = None
+    retouch: RetouchPlan | None = Field(default=None, description="what is done to the painted picture, in order")
     controls: tuple[ControlPlan, ...] = ()
     regions: tuple[RegionPlan, ...] = ()
     region_engine: RegionEngine = "attention"
@@ -214,9 +220,14 @@ class Plan(Data):
         return self.passes[0]
 
     @property
+    def painting(self) -> tuple[PassPlan, ...]:
+        """The passes that paint the picture, without those that a retouch has for its details."""
+        return tuple(one for one in self.passes if one.kind != "detail")
+
+    @property
     def size(self) -> SizePx:
-        """Size of the finished picture (of the last pass)."""
-        return self.passes[-1].size
+        """Size of the painted picture (of the last pass that paints all of it)."""
+        return self.painting[-1].size
 
     def digest(self) -> str:
         """sha256 of the canonical JSON: equal Plans have equal digests."""

@@ -9,13 +9,23 @@ from pydantic import Field, TypeAdapter, ValidationError
 from danqing.spec.complaints import from_validation_error
 from danqing.spec.drag import DragRequest
 from danqing.spec.painting import Img2ImgRequest, InpaintRequest, OutpaintRequest, Txt2ImgRequest
+from danqing.spec.retouch import RetouchRequest
+from danqing.spec.words_edit import WordsRequest
 
 Request = Annotated[
-    Txt2ImgRequest | Img2ImgRequest | InpaintRequest | OutpaintRequest | DragRequest,
+    Txt2ImgRequest | Img2ImgRequest | InpaintRequest | OutpaintRequest | DragRequest | RetouchRequest | WordsRequest,
     Field(discriminator="kind"),
 ]
 REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
-REQUEST_MODELS = (Txt2ImgRequest, Img2ImgRequest, InpaintRequest, OutpaintRequest, DragRequest)
+REQUEST_MODELS = (
+    Txt2ImgRequest,
+    Img2ImgRequest,
+    InpaintRequest,
+    OutpaintRequest,
+    DragRequest,
+    RetouchRequest,
+    WordsRequest,
+)
 
 
 def parse_request(data: Any) -> Request:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from danqing.spec.base import Data, PictureRef, Sha256
+from danqing.spec.base import MAX_SCALE, MAX_UPSCALED_SIDE_PX, Data, PictureRef, Sha256
 from danqing.spec.model import ModelRef
 from danqing.spec.painting import Output
 
 BUILTIN_UPSCALER = "danqing-draw-x4"
 UPSCALER_FAMILY = "upscaler"
 """What stands for the family in an upscaler file's ModelRef."""
-MAX_SCALE = 8.0
-MAX_UPSCALED_SIDE_PX = 16_384
 MAX_UPSCALED_PX = 2**26
 
 

@@ -6,11 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from danqing.spec.errors import ConflictError, NotFoundError
 from danqing.spec.record import Job, JobState, Record
 from danqing.store.owners import Owner
+from danqing.store.projects_base import ProjectsStore, Tie
+
+if TYPE_CHECKING:
+    from danqing.store.explorations import ExplorationStore
 
 MAX_ATTEMPTS = 3
 MOVES: dict[JobState, frozenset[JobState]] = {
@@ -59,7 +63,15 @@ class Lease:
 
 
 class Store(ABC):
-    """Durable jobs and Records. Thread-safe; several processes may share one."""
+    """Durable jobs and Records. Thread-safe; several processes may share one.
+
+    Attributes:
+        projects: Projects, shares and reviews.
+        explorations: Comparisons that were begun.
+    """
+
+    projects: ProjectsStore
+    explorations: ExplorationStore
 
     # --- owners -----------------------------------------------------------------------------------------------------
     @abstractmethod
@@ -76,8 +88,11 @@ class Store(ABC):
 
     # --- jobs -------------------------------------------------------------------------------------------------------
     @abstractmethod
-    def add_job(self, job: Job, owner_id: str | None) -> None:
-        """Durable when this returns."""
+    def add_job(self, job: Job, owner_id: str | None, tie: Tie | None = None) -> None:
+        """Durable when this returns; `tie` binds it to a project and, in the same moment, claims its suggestion.
+
+        NotFoundError for the project or suggestion; ConflictError if another job carries the suggestion out.
+        """
 
     @abstractmethod
     def job(self, job_id: str) -> Job:
@@ -122,6 +137,8 @@ class Store(ABC):
     @abstractmethod
     def add_record(self, record: Record, owner_id: str) -> Record:
         """Add a picture of a running job held by `owner_id`; the one already there for (job, index) wins and is given.
+
+        In the same moment it joins the project that its job is tied to, and the shares that show it.
 
         ConflictError if the job is not running or held by somebody else.
         """

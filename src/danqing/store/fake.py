@@ -21,7 +21,10 @@ from danqing.store.base import (
     plan_text,
     poisoned,
 )
+from danqing.store.explorations import FakeExplorations
+from danqing.store.fake_projects import FakeProjects
 from danqing.store.owners import Owner, utc_now
+from danqing.store.projects_base import Tie
 
 
 class FakeStore(Store):
@@ -36,6 +39,8 @@ class FakeStore(Store):
         self._uploads: dict[str, Upload] = {}
         self._uploaded_at: dict[str, datetime] = {}
         self._embeddings: dict[str, dict[str, bytes]] = {}
+        self.explorations = FakeExplorations(self._lock)
+        self.projects = FakeProjects(self._lock, self._jobs, self._records)
 
     def beat(self, owner: Owner) -> None:
         """See `Store.beat`."""
@@ -67,9 +72,11 @@ class FakeStore(Store):
                 del self._owners[owner_id]
             return [self.job(job.id) for job in jobs]
 
-    def add_job(self, job: Job, owner_id: str | None) -> None:
+    def add_job(self, job: Job, owner_id: str | None, tie: Tie | None = None) -> None:
         """See `Store.add_job`."""
         with self._lock:
+            if tie is not None:
+                self.projects.tie_job(job.id, tie)
             self._jobs[job.id] = job
             self._leases[job.id] = owner_id
 
@@ -144,6 +151,7 @@ class FakeStore(Store):
             if job.state != "running" or self._leases[job.id] != owner_id:
                 raise lease_lost(job.id)
             self._records[record.id] = record
+            self.projects.join_record(record)
             return record
 
     def record(self, record_id: str) -> Record:
@@ -190,6 +198,7 @@ class FakeStore(Store):
             gone = [r for r in self._records.values() if r.deleted_at is not None and r.deleted_at < deleted_before]
             for record in gone:
                 del self._records[record.id]
+                self.projects.forget_record(record.id)
             kept = self._records.values()
             shown = {record.picture for record in kept}
             for seen in self._embeddings.values():
@@ -197,6 +206,7 @@ class FakeStore(Store):
                     seen.pop(picture, None)
             used = {blob for record in kept for blob in (record.picture, record.thumbnail)} | self._uploads.keys()
             plans = "".join(plan.model_dump_json() for job in self._jobs.values() for plan in job.plans)
+            plans += self.projects.briefs()
             blobs = {blob for record in gone for blob in (record.picture, record.thumbnail) if blob}
             return sorted(blob for blob in blobs - used if blob not in plans)
 
@@ -240,7 +250,7 @@ class FakeStore(Store):
         with self._lock:
             old = [sha256 for sha256 in self._uploads if self._uploaded_at[sha256] < before]
             texts = [record.model_dump_json() for record in self._records.values()]
-            texts += [job.model_dump_json() for job in self._jobs.values()]
+            texts += [*(job.model_dump_json() for job in self._jobs.values()), self.projects.briefs()]
             swept = sorted(sha256 for sha256 in old if not any(sha256 in text for text in texts))
             for sha256 in swept:
                 del self._uploads[sha256]

@@ -14,10 +14,13 @@ from danqing.spec.errors import ConflictError
 from danqing.spec.record import Record
 from danqing.store.base import RecordQuery, Upload, lease_lost, no_such
 from danqing.store.database import Database
+from danqing.store.explorations import SqlExplorations
 from danqing.store.owners import utc_now
 from danqing.store.rows import record_of, record_row
 from danqing.store.sql_jobs import SqlJobs
-from danqing.store.tables import EmbeddingRow, JobRow, RecordRow, UploadRow
+from danqing.store.sql_projects import SqlProjects
+from danqing.store.sql_ties import join_record
+from danqing.store.tables import EmbeddingRow, JobRow, ProjectRow, RecordRow, UploadRow
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _TEXTS = 200
@@ -32,6 +35,8 @@ class SqlStore(SqlJobs):
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.projects = SqlProjects(database)
+        self.explorations = SqlExplorations(database)
 
     def add_record(self, record: Record, owner_id: str) -> Record:
         """See `Store.add_record`."""
@@ -47,6 +52,7 @@ class SqlStore(SqlJobs):
             if job.state != "running" or job.owner_id != owner_id:
                 raise lease_lost(record.job_id)
             session.add(record_row(record))
+            join_record(session, record)
         return record
 
     def record(self, record_id: str) -> Record:
@@ -164,7 +170,7 @@ class SqlStore(SqlJobs):
                 old -= set(session.scalars(select(RecordRow.picture)))
                 old -= set(session.scalars(select(RecordRow.thumbnail)))
             # One look at every text, not one search through all of them for each upload.
-            for column in (RecordRow.plan_json, JobRow.plans_json, JobRow.request_json):
+            for column in (RecordRow.plan_json, JobRow.plans_json, JobRow.request_json, ProjectRow.brief_json):
                 for text in session.scalars(select(column).execution_options(yield_per=_TEXTS)) if old else ():
                     old.difference_update(_HASH.findall(text))
             for start in range(0, len(old), _TEXTS):
@@ -207,6 +213,7 @@ def _unused(session: Session, blobs: Iterable[str]) -> Iterable[str]:
             exists().where(UploadRow.sha256 == blob),
             exists().where(JobRow.plans_json.contains(blob)),
             exists().where(RecordRow.plan_json.contains(blob)),
+            exists().where(ProjectRow.brief_json.contains(blob)),
         )
         if not any(session.scalar(select(place)) for place in places):
             yield blob

@@ -15,7 +15,9 @@ from danqing.spec.record import FINAL_STATES, Job, JobState
 from danqing.store.base import MAX_ATTEMPTS, Lease, Store, check_move, lease_lost, no_such, poisoned
 from danqing.store.database import Database
 from danqing.store.owners import Owner, utc_now
+from danqing.store.projects_base import Tie
 from danqing.store.rows import job_of, job_row, owner_of
+from danqing.store.sql_ties import tie_job
 from danqing.store.tables import JobRow, OwnerRow, RecordRow
 
 _LIVE: tuple[JobState, ...] = ("queued", "running")
@@ -79,10 +81,12 @@ class SqlJobs(Store):
             session.flush()
             return _with_records(session, jobs)
 
-    def add_job(self, job: Job, owner_id: str | None) -> None:
+    def add_job(self, job: Job, owner_id: str | None, tie: Tie | None = None) -> None:
         """See `Store.add_job`."""
         with self.database.write() as session:
             session.add(job_row(job, owner_id))
+            if tie is not None:
+                tie_job(session, job.id, tie)
 
     def job(self, job_id: str) -> Job:
         """See `Store.job`."""

@@ -136,3 +136,137 @@ class UploadRow(Base):
     width_px: Mapped[int]
     height_px: Mapped[int]
     created_at: Mapped[datetime]
+
+
+class ProjectRow(Base):
+    """A project. Its items, shares, reviews, ties and events go with it."""
+
+    __tablename__ = "projects"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    search_text: Mapped[str]
+    brief_json: Mapped[str]
+    current: Mapped[str | None]
+    user_name: Mapped[str]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    archived_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None] = mapped_column(index=True)
+
+
+class ProjectItemRow(Base):
+    """A Record in a project; `removed_at` where it was taken out."""
+
+    __tablename__ = "project_items"
+
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
+    record_id: Mapped[str] = mapped_column(ForeignKey("records.id", ondelete="CASCADE"), primary_key=True, index=True)
+    labels_json: Mapped[str]
+    note: Mapped[str]
+    starred: Mapped[bool]
+    added_at: Mapped[datetime]
+    removed_at: Mapped[datetime | None]
+
+
+class JobTieRow(Base):
+    """What a job's Records join when they come, and the suggestion it carries out."""
+
+    __tablename__ = "job_ties"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), index=True)
+    suggestion_id: Mapped[str | None]
+    show: Mapped[bool]
+
+
+class ShareRow(Base):
+    """A share. Of token and password only hashes are kept."""
+
+    __tablename__ = "shares"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str]
+    follow: Mapped[bool]
+    shown_json: Mapped[str]
+    language: Mapped[str]
+    token_hash: Mapped[str] = mapped_column(unique=True)
+    password_hash: Mapped[str | None]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    guesses: Mapped[int]
+    guesses_since: Mapped[datetime | None]
+
+
+class ShareRecordRow(Base):
+    """A Record that a share shows."""
+
+    __tablename__ = "share_records"
+
+    share_id: Mapped[str] = mapped_column(ForeignKey("shares.id", ondelete="CASCADE"), primary_key=True)
+    record_id: Mapped[str] = mapped_column(ForeignKey("records.id", ondelete="CASCADE"), primary_key=True, index=True)
+    added_at: Mapped[datetime]
+
+
+class ReviewRow(Base):
+    """A review. The client makes `key`; (`scope`, `key`) is unique, so that what is sent twice is kept once."""
+
+    __tablename__ = "reviews"
+    __table_args__ = (UniqueConstraint("scope", "key"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), index=True)
+    share_id: Mapped[str | None] = mapped_column(ForeignKey("shares.id", ondelete="CASCADE"), index=True)
+    record_id: Mapped[str] = mapped_column(index=True)
+    scope: Mapped[str]
+    key: Mapped[str]
+    fingerprint: Mapped[str]
+    reviewer: Mapped[str]
+    source: Mapped[str]
+    picked: Mapped[bool]
+    starred: Mapped[bool]
+    approved: Mapped[bool]
+    note: Mapped[str]
+    language: Mapped[str | None]
+    created_at: Mapped[datetime]
+
+
+class SuggestionRow(Base):
+    """A suggestion of a review; what was drawn and said never changes, only what came of it."""
+
+    __tablename__ = "suggestions"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    review_id: Mapped[str] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"), index=True)
+    position: Mapped[int]
+    state: Mapped[str]
+    job_id: Mapped[str | None] = mapped_column(index=True)
+    body_json: Mapped[str]
+
+
+class ProjectEventRow(Base):
+    """What happened in a project, in order; written in the same transaction as what it tells of."""
+
+    __tablename__ = "project_events"
+    __table_args__ = (Index(None, "project_id", "number"), {"sqlite_autoincrement": True})
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    kind: Mapped[str]
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    share_id: Mapped[str | None]
+    record_id: Mapped[str | None]
+    review_id: Mapped[str | None]
+    suggestion_id: Mapped[str | None]
+    at: Mapped[datetime]
+
+
+class ExplorationRow(Base):
+    """A comparison: its axes and which job paints which place."""
+
+    __tablename__ = "explorations"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    exploration_json: Mapped[str]
+    created_at: Mapped[datetime]

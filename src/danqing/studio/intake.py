@@ -13,11 +13,13 @@ from danqing.spec.control import ControlUnit
 from danqing.spec.errors import InvalidRequestError, NotFoundError
 from danqing.spec.geometry import SizePx
 from danqing.spec.image_prompt import ImagePrompt
-from danqing.spec.painting import InpaintRequest, Txt2ImgRequest
+from danqing.spec.painting import Txt2ImgRequest
 from danqing.spec.region import Region
 from danqing.spec.request import Request
+from danqing.spec.words_edit import WordsRequest
 from danqing.store.base import Store
 from danqing.store.blobs import BlobStore
+from danqing.studio.recalling import recalled
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,33 @@ def resolve(request: Request, store: Store, blobs: BlobStore) -> Resolved:
         changes["image_prompts"] = _image_prompts(request.image_prompts, store, blobs)
     if isinstance(request, Txt2ImgRequest):
         return Resolved(request.model_copy(update=changes))
+    if isinstance(request, WordsRequest):
+        return _words(request, changes, store, blobs)
     image = _sha256_of(request.image, "image", store)
     changes["image"] = f"sha256:{image}"
     if request.parent is None and request.image.startswith("record:"):
         changes["parent"] = request.image.removeprefix("record:")
     mask_size = None
-    if isinstance(request, InpaintRequest):
-        mask = _sha256_of(request.mask, "mask", store)
+    reference: str | None = getattr(request, "mask", None)
+    if reference is not None:
+        mask = _sha256_of(reference, "mask", store)
         changes["mask"] = f"sha256:{mask}"
         mask_size = _size(mask, "mask", store, blobs)
     return Resolved(request.model_copy(update=changes), _size(image, "image", store, blobs), mask_size)
+
+
+def _words(request: WordsRequest, changes: dict[str, Any], store: Store, blobs: BlobStore) -> Resolved:
+    """A change of words: a picture that says how it was painted is painted anew beside the change."""
+    if request.image is None:
+        return Resolved(request.model_copy(update=changes))
+    sha256 = _sha256_of(request.image, "image", store)
+    if request.parent is None and request.image.startswith("record:"):
+        changes["parent"] = request.image.removeprefix("record:")
+    # What the source's Plan names is there already; what was asked for is resolved here.
+    found = recalled(request.model_copy(update={**changes, "image": request.image}), store, blobs)
+    if found.image is None:
+        return Resolved(found)
+    return Resolved(found.model_copy(update={"image": f"sha256:{sha256}"}), _size(sha256, "image", store, blobs))
 
 
 def _controls(units: tuple[ControlUnit, ...], store: Store, blobs: BlobStore) -> tuple[ControlUnit, ...]:

@@ -8,6 +8,7 @@ from danqing.spec.errors import BadFileError, MissingWeightsError, NotFoundError
 from danqing.spec.model import ModelRef
 from danqing.spec.plan import ImageAdapterPlan, Plan
 from danqing.spec.request import Request
+from danqing.spec.upscale import UPSCALER_FAMILY
 from danqing.store.blobs import BlobStore
 
 if TYPE_CHECKING:
@@ -79,7 +80,11 @@ def check_reproducible(plan: Plan, catalog: Catalog, blobs: BlobStore) -> None:
     for part in plan.passes:
         if part.upscaler_file is not None:
             _check_upscaler(part.upscaler_file, catalog)
+    for step in plan.retouch.steps if plan.retouch is not None else ():
+        if step.file is not None:
+            _check_helper(step.file, catalog)
     pictures = [plan.init.image if plan.init else None, plan.mask.mask if plan.mask else None]
+    pictures += [plan.drag.mask if plan.drag else None]
     pictures += [picture for unit in plan.controls for picture in (unit.image, unit.mask)]
     pictures += [region.mask for region in plan.regions]
     pictures += [prompt.image for prompt in plan.image_prompts]
@@ -142,6 +147,22 @@ def _check_model(wanted: ModelRef, catalog: Catalog) -> None:
         allowed="the same weights, to the byte" if there is None else f"here is {there.name} [{there.short_hash}]",
         next_step="put that model into models/Stable-diffusion, or paint its Request with another model",
     )
+
+
+def _check_helper(wanted: ModelRef, catalog: Catalog) -> None:
+    """A file of a retouch's step: an upscaler, a face restorer or a detector."""
+    if wanted.family == UPSCALER_FAMILY:
+        _check_upscaler(wanted, catalog)
+        return
+    kind, folder = ("restorer", "models/GFPGAN") if wanted.family == "restorer" else ("detector", "models/adetailer")
+    if catalog.find_enhancer(wanted.sha256, kind) is None:
+        raise MissingWeightsError(
+            f"the picture was retouched with the {kind} {wanted.name}, which is not here",
+            field="steps",
+            value=f"{wanted.name} [{wanted.sha256[:10]}]",
+            allowed="the same file, to the byte",
+            next_step=f"put that file into {folder}, or retouch with another one",
+        )
 
 
 def _check_upscaler(wanted: ModelRef, catalog: Catalog) -> None:

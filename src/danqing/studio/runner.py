@@ -16,6 +16,7 @@ from danqing.store.base import MAX_ATTEMPTS, Store, poisoned
 from danqing.store.blobs import BlobStore
 from danqing.store.ids import new_id
 from danqing.store.owners import Owner, utc_now
+from danqing.store.projects_base import Tie
 from danqing.store.thumbnails import THUMBNAIL_TYPE, thumbnail_of_bytes
 from danqing.studio.events import Channel, EventHub
 from danqing.workers.pool import WorkerPool
@@ -59,9 +60,9 @@ class JobRunner:
         self._live: dict[str, _Live] = {}
 
     # --- asked by the studio ----------------------------------------------------------------------------------------
-    def submit(self, job: Job) -> None:
-        """Store a new job and queue it; it is durable when this returns."""
-        self._store.add_job(job, self._owner_id)
+    def submit(self, job: Job, tie: Tie | None = None) -> None:
+        """Store a new job, with what it is tied to, and queue it; it is durable when this returns."""
+        self._store.add_job(job, self._owner_id, tie)
         self._enqueue(job)
 
     def adopt(self, job_id: str) -> bool:

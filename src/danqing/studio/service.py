@@ -5,36 +5,41 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import suppress
-from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from danqing.prompt.styles import Style
-from danqing.spec.errors import ConflictError, DanqingError, NotFoundError
+from danqing.spec.errors import ConflictError, DanqingError
 from danqing.spec.events import Event
 from danqing.spec.model import ControlNetInfo, IpAdapterInfo, ModelInfo
 from danqing.spec.plan import Plan
-from danqing.spec.record import Job, JobState, Record
+from danqing.spec.record import Job, JobState
 from danqing.spec.request import Request
-from danqing.store.base import RecordQuery, Store, Upload
+from danqing.store.base import Store
 from danqing.store.blobs import BlobStore
 from danqing.store.ids import new_id
 from danqing.store.owners import Owner, utc_now
-from danqing.store.thumbnails import thumbnail_of_bytes
+from danqing.store.projects_base import ProjectsStore, Tie
 from danqing.studio.doctor import examine
 from danqing.studio.events import Channel
+from danqing.studio.exploring import Exploring
+from danqing.studio.exporting import Exporting
+from danqing.studio.feed import Feed
+from danqing.studio.gallery import Gallery, page
 from danqing.studio.intake import resolve
 from danqing.studio.keeper import Chore, Keeper
 from danqing.studio.library import library_for, styles_of
 from danqing.studio.model_files import ModelFiles
 from danqing.studio.opening import local_pool, make_folder, open_store
-from danqing.studio.reproduction import check_reproducible, plan_of_picture, request_of_picture, request_of_plan
+from danqing.studio.projects import Projects
+from danqing.studio.refining import Refining
+from danqing.studio.reproduction import check_reproducible, request_of_plan
+from danqing.studio.reviews import Reviews
 from danqing.studio.runner import JobRunner
-from danqing.studio.seeing import LARGEST_PAGE, Seeing
+from danqing.studio.seeing import Seeing
 from danqing.studio.settings import Settings
+from danqing.studio.sharing import Sharing
 from danqing.studio.sight import Sight
 from danqing.studio.sweeping import forget_drafts, sweep
-from danqing.studio.uploads import CheckedPicture, UploadLimits, check_picture
 from danqing.studio.upscaling import Upscaling
 from danqing.studio.watching import Watching, afollow, follow
 from danqing.workers.pool import WorkerPool, WorkerStatus
@@ -46,11 +51,10 @@ Planner = Callable[..., tuple[Plan, ...]]
 _NOTICE_S = 1.0  # a job cancelled by another process stops within this time
 _PURGE_S = 3600.0
 _LOOK_S = 30.0
-_BLOB_GRACE_S = 3600.0  # a worker may have just stored the same bytes for a Record that comes in a moment
 
 
-class Studio(Seeing, Upscaling, ModelFiles):
-    """Submit, watch, gallery, models. Use as a context manager, or call `start` and `close`.
+class Studio(Gallery, Projects, Sharing, Reviews, Exporting, Seeing, Upscaling, ModelFiles, Refining, Exploring):
+    """Submit, watch, gallery, projects, models. Use as a context manager, or call `start` and `close`.
 
     Args:
         settings: Checked settings.
@@ -76,7 +80,7 @@ class Studio(Seeing, Upscaling, ModelFiles):
         self._catalog = catalog
         self._planner = planner
         self._owner = Owner.of_this_process()
-        self._open: tuple[Store, JobRunner, Keeper, Sight] | None = None
+        self._open: tuple[Store, JobRunner, Keeper, Sight, Feed] | None = None
 
     # --- life -------------------------------------------------------------------------------------------------------
     def start(self, *, eager: bool = False) -> None:
@@ -106,7 +110,7 @@ class Studio(Seeing, Upscaling, ModelFiles):
         if eager:
             chores.append(Chore("look", _LOOK_S, sight.keep_up, apart=True))
         keeper = Keeper(chores)
-        self._open = (store, runner, keeper, sight)
+        self._open = (store, runner, keeper, sight, Feed(store.projects))
         self.pool.start(runner, self.settings.data_dir, eager=eager)
         keeper.start()
         if eager:
@@ -118,8 +122,9 @@ class Studio(Seeing, Upscaling, ModelFiles):
         """Stop the workers; unfinished jobs wait, free, for the next Studio. Closing twice is no error."""
         if self._open is None:
             return
-        store, runner, keeper, _ = self._open
+        store, runner, keeper, _, feed = self._open
         self._open = None
+        feed.close()
         keeper.stop()
         self.pool.close()  # which also ends a chore that waits for a worker
         keeper.close()
@@ -136,23 +141,21 @@ class Studio(Seeing, Upscaling, ModelFiles):
         self.close()
 
     # --- jobs -------------------------------------------------------------------------------------------------------
-    def submit(self, request: Request, *, user: str = "local", priority: int = 0) -> Job:
+    def submit(self, request: Request, *, user: str = "local", priority: int = 0, tie: Tie | None = None) -> Job:
         """Plan a Request and queue it. The job is durable when this returns.
+
+        Args:
+            request: What is to be painted.
+            user: Whose it is.
+            priority: Higher ones come first.
+            tie: The project that its Records join, and the suggestion that it carries out.
 
         Raises:
             InvalidRequestError: The Request cannot be planned.
-            NotFoundError: A picture, Record or model it names is not there.
+            NotFoundError: A picture, Record, model or project it names is not there.
             MissingWeightsError: It needs weights that are not installed.
         """
-        resolved = resolve(request, self._store, self.blobs)
-        plans = self._plan(
-            resolved.request,
-            self.catalog,
-            image_size=resolved.image_size,
-            mask_size=resolved.mask_size,
-            rng_seed=secrets.randbits(32),
-        )
-        return self._queue(request, plans, user=user, priority=priority)
+        return self._queue(request, self._planned(request), user=user, priority=priority, tie=tie)
 
     def reproduce(self, plan: Plan, *, user: str = "local") -> Job:
         """Queue exactly this Plan.
@@ -165,7 +168,7 @@ class Studio(Seeing, Upscaling, ModelFiles):
         return self._queue(request_of_plan(plan), (plan,), user=user, priority=0)
 
     def retry(self, job_id: str) -> Job:
-        """A new job of the same Plans.
+        """A new job of the same Plans, tied to what the first one was.
 
         Raises:
             ConflictError: The job has not failed and was not cancelled.
@@ -175,7 +178,8 @@ class Studio(Seeing, Upscaling, ModelFiles):
             raise ConflictError(
                 f"job {job_id} is {job.state}", value=job.state, allowed="failed or cancelled", next_step="submit anew"
             )
-        return self._queue(job.request, job.plans, user=job.user, priority=job.priority)
+        tie = self._projects.tie(job_id)
+        return self._queue(job.request, job.plans, user=job.user, priority=job.priority, tie=tie)
 
     def job(self, job_id: str) -> Job:
         """The job as it stands. NotFoundError if there is none."""
@@ -185,7 +189,7 @@ class Studio(Seeing, Upscaling, ModelFiles):
         self, *, states: Collection[JobState] | None = None, limit: int = 50, user: str | None = None
     ) -> list[Job]:
         """Newest first."""
-        return [self._with_progress(job) for job in self._store.jobs(states=states, limit=_page(limit), user=user)]
+        return [self._with_progress(job) for job in self._store.jobs(states=states, limit=page(limit), user=user)]
 
     def cancel(self, job_id: str) -> Job:
         """Stop a job within one step; finished pictures stay. ConflictError if it has ended."""
@@ -214,82 +218,6 @@ class Studio(Seeing, Upscaling, ModelFiles):
     ) -> AsyncIterator[tuple[int, Event]]:
         """As `watch`, for `async for`; blocks neither the loop nor a thread."""
         return afollow(self._channel(job_id), Watching(after, timeout_s, self._poll))
-
-    # --- gallery ----------------------------------------------------------------------------------------------------
-    def records(
-        self,
-        *,
-        search: str = "",
-        kind: str | None = None,
-        model: str | None = None,
-        limit: int = 50,
-        before: str | None = None,
-        include_deleted: bool = False,
-    ) -> list[Record]:
-        """Newest first; the next page begins `before` the last id."""
-        return self._store.records(RecordQuery(search, kind, model, _page(limit), before, include_deleted))
-
-    def record(self, record_id: str) -> Record:
-        """One Record, also a deleted one inside its undo window. NotFoundError."""
-        return self._store.record(record_id)
-
-    def delete_record(self, record_id: str) -> Record:
-        """Hide a picture; `restore_record` brings it back within the undo window. ConflictError if it is deleted."""
-        return self._store.delete_record(record_id, utc_now())
-
-    def restore_record(self, record_id: str) -> Record:
-        """Bring a deleted picture back. ConflictError if it is not deleted."""
-        return self._store.delete_record(record_id, None)
-
-    def purge(self) -> int:
-        """Remove for good what was deleted before the undo window; gives the number of files removed."""
-        unused = self._store.purge(utc_now() - timedelta(seconds=self.settings.undo_window_s))
-        return sum(self.blobs.remove(sha256, unused_for_s=_BLOB_GRACE_S) for sha256 in unused)
-
-    def picture_bytes(self, sha256: str) -> bytes:
-        """A picture, with its bytes checked against its hash. NotFoundError; BadFileError if it is damaged."""
-        return self.blobs.read(sha256, verify=True)
-
-    def picture_path(self, sha256: str) -> Path:
-        """The file of a picture. NotFoundError."""
-        return self.blobs.path(sha256)
-
-    def thumbnail_bytes(self, record_id: str) -> bytes:
-        """A WebP of at most 256×256 px."""
-        record = self.record(record_id)
-        if record.thumbnail is not None:
-            with suppress(NotFoundError):
-                return self.blobs.read(record.thumbnail)
-        return thumbnail_of_bytes(self.picture_bytes(record.picture))
-
-    def upload(self, data: bytes, *, name: str = "") -> Upload:
-        """Check and keep a picture, upright. BadFileError."""
-        picture = self._check(data)
-        try:
-            sha256 = self.blobs.put(picture.data, picture.media_type)
-        except OSError as error:
-            raise DanqingError(
-                f"the picture cannot be kept: {error.strerror}",
-                value=str(self.settings.data_dir),
-                next_step="make room on the disk, or check that the data folder can be written",
-            ) from error
-        upload = Upload(sha256, picture.width_px, picture.height_px, picture.media_type, Path(name).name[:255])
-        self._store.add_upload(upload)
-        return upload
-
-    def request_of_picture(self, data: bytes) -> Request:
-        """The Request inside a picture: from its Plan, else from its infotext. BadFileError if it holds neither."""
-        self._check(data)
-        request = request_of_picture(data)
-        return request if self._knows(request.parent) else request.model_copy(update={"parent": None})
-
-    def plan_of_picture(self, data: bytes) -> Plan:
-        """The Plan inside a picture, which `reproduce` paints again. BadFileError if it holds none."""
-        self._check(data)
-        return plan_of_picture(data)
-
-    def _check(self, data: bytes) -> CheckedPicture:
-        return check_picture(data, self._limits)
 
     # --- facts ------------------------------------------------------------------------------------------------------
     @property
@@ -339,13 +267,27 @@ class Studio(Seeing, Upscaling, ModelFiles):
         return self._parts()[3]
 
     @property
-    def _limits(self) -> UploadLimits:
-        return UploadLimits(self.settings.upload_max_bytes, self.settings.upload_max_pixels)
+    def _projects(self) -> ProjectsStore:
+        return self._store.projects
 
-    def _parts(self) -> tuple[Store, JobRunner, Keeper, Sight]:
+    @property
+    def _feed(self) -> Feed:
+        return self._parts()[4]
+
+    def _parts(self) -> tuple[Store, JobRunner, Keeper, Sight, Feed]:
         if self._open is None:
             raise ConflictError("the studio is closed", next_step="start it, or use it in a `with` block")
         return self._open
+
+    def _planned(self, request: Request) -> tuple[Plan, ...]:
+        resolved = resolve(request, self._store, self.blobs)
+        return self._plan(
+            resolved.request,
+            self.catalog,
+            image_size=resolved.image_size,
+            mask_size=resolved.mask_size,
+            rng_seed=secrets.randbits(32),
+        )
 
     def _plan(self, request: Request, catalog: Catalog, **facts: Any) -> tuple[Plan, ...]:
         if self._planner is None:
@@ -354,7 +296,9 @@ class Studio(Seeing, Upscaling, ModelFiles):
             self._planner = plan
         return self._planner(request, catalog, library=library_for(request, self.settings), **facts)
 
-    def _queue(self, request: Request, plans: tuple[Plan, ...], *, user: str, priority: int) -> Job:
+    def _queue(
+        self, request: Request, plans: tuple[Plan, ...], *, user: str, priority: int, tie: Tie | None = None
+    ) -> Job:
         job = Job(
             id=new_id(),
             state="queued",
@@ -364,14 +308,8 @@ class Studio(Seeing, Upscaling, ModelFiles):
             priority=priority,
             created_at=utc_now(),
         )
-        self._runner.submit(job)
+        self._runner.submit(job, tie)
         return job
-
-    def _knows(self, record_id: str | None) -> bool:
-        try:
-            return record_id is None or self._store.record(record_id).deleted_at is None
-        except NotFoundError:
-            return False
 
     def _with_progress(self, job: Job) -> Job:
         progress = None if job.is_final else self._runner.progress(job.id)
@@ -395,7 +333,3 @@ class Studio(Seeing, Upscaling, ModelFiles):
             forget_drafts(store)  # nobody waits for them any more
             for job_id in store.free_jobs():
                 runner.adopt(job_id)
-
-
-def _page(limit: int) -> int:
-    return min(max(limit, 0), LARGEST_PAGE)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import platformdirs
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from danqing.review.address import check_url
 from danqing.spec.errors import InvalidRequestError
 from danqing.spec.painting import Precision
 
 MIB = 1024 * 1024
 MEGAPIXEL = 1_000_000
 DAY_S = 24 * 3600
+_SECRET = frozenset({"password", "review_key"})
 _DEVICE = re.compile(r"^(auto|cpu|mps|xpu|cuda(:\d{1,2})?)$")
 
 
@@ -48,12 +50,25 @@ class Settings(BaseSettings):
     worker_ready_timeout_s: float = Field(default=180.0, gt=0, le=3600)
     lease_s: float = Field(default=30.0, ge=1, le=3600, description="a silent process loses its jobs after this time")
 
+    review_url: str | None = Field(default=None, description="OpenAI-compatible vision endpoint, up to /v1")
+    review_key: str | None = Field(default=None, repr=False, description="sent to that endpoint and nowhere else")
+    review_model: str | None = Field(default=None, max_length=200, description="as the endpoint names it")
+    review_timeout_s: float = Field(default=120.0, gt=0, le=3600)
+    review_coordinates: Literal["auto", "pixels", "thousand", "unit"] = Field(
+        default="auto", description="what the model's boxes count: pixels, thousandths of a side, or shares of it"
+    )
+
+    @field_validator("review_url")
+    @classmethod
+    def _plain_address(cls, url: str | None) -> str | None:
+        return check_url(url) if url else None
+
     @field_validator("data_dir", "models_dir")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser().absolute()
 
-    @field_validator("password", "database_url")
+    @field_validator("password", "database_url", "review_key", "review_model")
     @classmethod
     def _empty_is_unset(cls, text: str | None) -> str | None:
         return text or None
@@ -99,7 +114,7 @@ def load_settings(**overrides: Any) -> Settings:
         raise InvalidRequestError(
             f"the setting `{name}` is wrong",
             field=name,
-            value=None if name == "password" else first.get("input"),
+            value=None if name in _SECRET else first.get("input"),
             allowed=message[0].lower() + message[1:],
             next_step=f"correct {place}",
         ) from error

@@ -6,3 +6,4 @@ from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
 CANVAS = Path(__file__).parent / "components" / "canvas"
+PROJECTS = Path(__file__).parent / "components" / "projects"

@@ -63,6 +63,12 @@ def _known(error: DanqingError, control: str, language: str) -> str:
         return say(language, f"e.{control}")
     if control.startswith("controls."):
         return _about_control(error, control.split(".", maxsplit=2)[2:], language)
+    if control == "region_engine" or control.startswith("regions."):
+        return _about_region(error, control.split(".", maxsplit=2)[2:], language)
+    if error.field == "kind" and error.code == "unsupported":
+        return say(language, "e.kind")
+    if control == "points":
+        return say(language, "e.points.outside" if error.value else "e.points")
     return say(language, "e.margins") if error.field == "margins" else ""
 
 
@@ -74,6 +80,20 @@ def _about_control(error: DanqingError, field: list[str], language: str) -> str:
     if field == ["model"]:
         return say(language, "e.control.fit", value=error.value) if error.value else say(language, "e.control.model")
     return ""
+
+
+def _about_region(error: DanqingError, field: list[str], language: str) -> str:
+    if error.field == "region_engine":
+        return say(language, "e.region.engine")
+    if not field:
+        return say(language, "e.region.place")
+    if field == ["prompt"] and not error.value:
+        return say(language, "e.region.prompt")
+    if field == ["prompt"] and error.code == "unsupported":
+        return say(language, "e.region.network", value=error.value)
+    if field == ["prompt"] and " AND " in str(error.value):
+        return say(language, "e.region.and")
+    return say(language, "e.region.box") if field == ["box"] else ""
 
 
 def _sentence(error: DanqingError) -> str:

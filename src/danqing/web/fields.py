@@ -15,7 +15,7 @@ from danqing.web.form import Form
 from danqing.web.i18n import say
 
 Kind = Literal["slider", "number", "text", "check", "radio", "choice"]
-INITS = ("img2img", "inpaint", "outpaint")
+INITS = ("img2img", "inpaint", "outpaint", "drag")
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,9 @@ def _slider(name: str, low: float, high: float, step: float, **more: Any) -> Con
 
 _INPAINT = ("inpaint",)
 _OUTPAINT = ("outpaint",)
+_DRAG = ("drag",)
+_FITTED = ("img2img", "inpaint", "outpaint")
+_PAINTED = ("txt2img", *_FITTED)
 _FILLS = ("original", "fill", "latent_noise", "latent_nothing")
 _SAMPLER_NAMES = tuple(info.name for info in SAMPLERS)
 _SCHEDULE_NAMES = tuple(info.name for info in SCHEDULES if info.key != "automatic")
@@ -95,6 +98,8 @@ _PRECISIONS = {
 _UPSCALER_NAMES = tuple(info.name for info in UPSCALERS)
 
 COMPOSITION = (
+    Control("drag_mode", "radio", options=("fast", "quality"), modes=_DRAG),
+    _slider("repair", 0, 1, 0.05, modes=_DRAG),
     _slider("strength", 0, 1, 0.01, modes=INITS),
     Control("only_masked", "check", modes=_INPAINT),
     _slider("padding_px", 0, 256, 4, modes=_INPAINT, needs="only_masked"),
@@ -114,8 +119,8 @@ COMPOSITION = (
     Control("bottom_px", "number", step=8, modes=_OUTPAINT, half=True),
     _slider("feather_px", 0, 128, 1, modes=_OUTPAINT),
     Control("outpaint_fill", "choice", options=_FILLS, modes=_OUTPAINT),
-    Control("resize_mode", "choice", options=("stretch", "crop", "fill", "latent"), modes=INITS),
-    Control("colour_correction", "check", modes=INITS),
+    Control("resize_mode", "choice", options=("stretch", "crop", "fill", "latent"), modes=_FITTED),
+    Control("colour_correction", "check", modes=_FITTED),
 )
 MODEL = (
     Control("model", "choice"),
@@ -140,18 +145,19 @@ SAMPLING = (
     _slider("pag_scale", 0, 10, 0.5),
 )
 FINISH = (
-    Control("hires", "check"),
-    _slider("hires_scale", 1, 4, 0.25, needs="hires"),
+    Control("hires", "check", modes=_PAINTED),
+    _slider("hires_scale", 1, 4, 0.25, modes=_PAINTED, needs="hires"),
     Control(
         "hires_upscaler",
         "choice",
         options=tuple(info.key for info in UPSCALERS),
         labels=_UPSCALER_NAMES,
+        modes=_PAINTED,
         needs="hires",
     ),
-    _slider("hires_strength", 0, 1, 0.01, needs="hires"),
-    Control("hires_steps", "number", step=1, needs="hires"),
-    Control("hires_prompt", "text", needs="hires"),
+    _slider("hires_strength", 0, 1, 0.01, modes=_PAINTED, needs="hires"),
+    Control("hires_steps", "number", step=1, modes=_PAINTED, needs="hires"),
+    Control("hires_prompt", "text", modes=_PAINTED, needs="hires"),
     Control("format", "radio", options=("png", "jpeg", "webp"), labels=("PNG", "JPEG", "WebP")),
     _slider("quality", 1, 100, 1),
 )
@@ -164,13 +170,18 @@ SECTIONS: dict[str, tuple[Control, ...]] = {
 CONTROLS: dict[str, Control] = {control.name: control for section in SECTIONS.values() for control in section}
 
 
+_ON_CARDS = frozenset(
+    {"mode", "image", "mask", "controls", "image_prompts", "image_mix", "regions", "region_engine", "points"}
+)
+
+
 def section_of(name: str) -> str | None:
     """The fold that holds a control; None for what always shows.
 
     >>> section_of("steps"), section_of("controls.0.weight"), section_of("prompt")
     ('sampling', 'composition', None)
     """
-    if name.partition(".")[0] in ("mode", "image", "mask", "controls", "image_prompts", "image_mix"):
+    if name.partition(".")[0] in _ON_CARDS:
         return "composition"
     return next((key for key, controls in SECTIONS.items() if any(c.name == name for c in controls)), None)
 

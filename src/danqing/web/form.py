@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
+from danqing.spec.drag import DragTuning
 from danqing.spec.errors import InvalidRequestError
 from danqing.spec.painting import SizeHints
 from danqing.spec.request import Request, parse_request
@@ -80,6 +81,11 @@ class Form:
     controls: tuple[Mapping[str, Any], ...] = ()
     image_prompts: tuple[Mapping[str, Any], ...] = ()
     image_mix: str = "tokens"
+    regions: tuple[Mapping[str, Any], ...] = ()
+    region_engine: str = ""
+    points: tuple[Mapping[str, Any], ...] = ()
+    drag_mode: str = "fast"
+    repair: float = 0.5
     kept: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -112,6 +118,8 @@ _COMMON = {
     "controls": "controls",
     "image_prompts": "image_prompts",
     "image_mix": "image_mix",
+    "regions": "regions",
+    "region_engine": "region_engine",
 }
 _VARIATION = {"variation_strength": "variation.strength", "variation_seed": "variation.seed"}
 _HIRES = {
@@ -151,6 +159,7 @@ _OUTPAINT = {
     "feather_px": "feather_px",
     "outpaint_fill": "fill",
 }
+_DRAG = {"points": "points", "mask": "mask", "drag_mode": "mode", "repair": "repair"}
 _KEPT: dict[str, Any] = {
     "seed_resize": None,
     "eta_noise_seed_delta": 0,
@@ -179,8 +188,14 @@ _KEPT_HIRES: dict[str, Any] = {
     "hires.guidance_scale": None,
     "hires.model": None,
 }
-KEPT_PATHS = frozenset({*_KEPT, *_KEPT_INIT, *_KEPT_HIRES})
-_EMPTY_IS_NONE = frozenset({"model", "vae", "sampler", "schedule", "hires_prompt"})
+_KEPT_DRAG: dict[str, Any] = {
+    "method": "gooddrag",
+    "radius_px": None,
+    "mask_feather_px": 6,
+    "tuning": DragTuning().model_dump(),
+}
+KEPT_PATHS = frozenset({*_KEPT, *_KEPT_INIT, *_KEPT_HIRES, *_KEPT_DRAG})
+_EMPTY_IS_NONE = frozenset({"model", "vae", "sampler", "schedule", "hires_prompt", "region_engine"})
 _SEEDS = frozenset({"seed", "variation_seed"})
 _MARGINS = frozenset({"left_px", "right_px", "top_px", "bottom_px"})
 
@@ -233,12 +248,16 @@ def field_of(path: str | None) -> str | None:
     True
     >>> field_of("controls.1.params.low_threshold")
     'controls.1.params'
+    >>> field_of("regions.0.box.left_px"), field_of("points.3.to_x_px")
+    ('regions.0.box', 'points')
     """
     if not path:
         return None
-    if path.startswith(("controls.", "image_prompts.")):
+    if path.startswith(("controls.", "image_prompts.", "regions.")):
         return ".".join(path.split(".")[:3])
-    every = {**_OUTPAINT, **_SOFT, **_INPAINT, **_INIT, **_HIRES, **_VARIATION, **_COMMON}
+    if path.startswith("points."):
+        return "points"
+    every = {**_DRAG, **_OUTPAINT, **_SOFT, **_INPAINT, **_INIT, **_HIRES, **_VARIATION, **_COMMON}
     named = {target: name for name, target in every.items()}
     named |= {"soft": "soft", "hires": "hires", "variation": "variation_strength", "kind": "mode", "margins": "left_px"}
     named |= {"image_adapter": "image_prompts"}
@@ -263,6 +282,8 @@ def _paths(form: Form) -> dict[str, str]:
         paths |= _INPAINT | (_SOFT if form.soft else {})
     if form.mode == "outpaint":
         paths |= _OUTPAINT
+    if form.mode == "drag":
+        paths |= _DRAG
     return paths
 
 
@@ -270,6 +291,8 @@ def _kept_defaults(mode: str, *, hires: bool) -> dict[str, Any]:
     defaults = dict(_KEPT)
     if mode != "txt2img":
         defaults |= _KEPT_INIT
+    if mode == "drag":
+        defaults |= _KEPT_DRAG
     if hires:
         defaults |= _KEPT_HIRES
     return defaults

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
@@ -18,6 +18,7 @@ from danqing.spec.registry.interrogators import BUILTIN, INTERROGATORS
 from danqing.spec.sight import Interrogation
 from danqing.spec.upscale import UpscaleRequest
 from danqing.studio.annotating import AnnotateRequest, annotate
+from danqing.studio.dragging import DragPreviewRequest, preview_drag
 from danqing.studio.sight import Interrogating
 from danqing.web.answers import PREFIX, from_page, language_of, refused, summary
 from danqing.web.controls import offers
@@ -73,6 +74,21 @@ def looking_router(studio: Studio) -> APIRouter:
         picture = done.picture
         facts = {"ref": f"sha256:{picture.sha256}", "width_px": picture.width_px, "height_px": picture.height_px}
         return JSONResponse({**facts, "upscaler": done.plan.upscaler})
+
+    return router
+
+
+def drag_router(studio: Studio) -> APIRouter:
+    """What a drag will roughly look like."""
+    router = APIRouter(prefix=PREFIX, include_in_schema=False)
+
+    @router.post("/drag", dependencies=[Depends(from_page)])
+    def drag(body: DragPreviewRequest, request: Request) -> Response:
+        try:
+            shown = preview_drag(studio, body)
+        except DanqingError as error:  # one may yet go on pulling: it is no failure of the page
+            return JSONResponse(explain(error, language_of(request)))
+        return Response(shown.content, media_type="image/webp", headers={"Cache-Control": "no-store"})
 
     return router
 

@@ -18,17 +18,20 @@ from starlette.concurrency import run_in_threadpool
 
 from danqing.spec.errors import BadFileError, DanqingError
 from danqing.spec.events import StateEvent
+from danqing.spec.geometry import Margins
 from danqing.spec.record import Record
 from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
 from danqing.web.answers import PREFIX, from_page, language_of, refused, summary
-from danqing.web.assets import CANVAS, STATIC
+from danqing.web.assets import CANVAS, PROJECTS, STATIC
 from danqing.web.choosing import networks_router
 from danqing.web.drafts import DRAFTS
 from danqing.web.errors import explain
 from danqing.web.fields import label
 from danqing.web.i18n import LANGUAGES, words
-from danqing.web.looking import controls_router, looking_router
+from danqing.web.joining import add_joining
+from danqing.web.looking import controls_router, drag_router, looking_router
+from danqing.web.share.page import add_share_page
 
 if TYPE_CHECKING:
     from danqing.studio.service import Studio
@@ -39,9 +42,12 @@ _FILE_NAME = r"^[0-9A-Za-z_-]{0,80}$"
 
 
 def add_routes(app: FastAPI, studio: Studio, upload_max_bytes: int) -> None:
-    """Register everything under `/web` on the application."""
+    """Register everything under `/web` on the application, and the client's page where links can be shared."""
+    if (share_app := getattr(app.state, "share_app", None)) is not None:
+        add_share_page(share_app)
     app.mount(f"{PREFIX}/static", StaticFiles(directory=STATIC), name="danqing-static")
     app.mount(f"{PREFIX}/canvas", StaticFiles(directory=CANVAS), name="danqing-canvas")
+    app.mount(f"{PREFIX}/projects", StaticFiles(directory=PROJECTS), name="danqing-projects")
     app.include_router(_words_router())
     app.include_router(_history_router(studio))
     app.include_router(_pictures_router(studio))
@@ -49,7 +55,9 @@ def add_routes(app: FastAPI, studio: Studio, upload_max_bytes: int) -> None:
     app.include_router(_uploads_router(studio, upload_max_bytes))
     app.include_router(looking_router(studio))
     app.include_router(controls_router(studio))
+    app.include_router(drag_router(studio))
     app.include_router(networks_router(studio))
+    add_joining(app, studio)
 
 
 def _words_router() -> APIRouter:
@@ -82,8 +90,24 @@ def _details(record: Record) -> dict[str, Any]:
         "infotext": record.infotext,
         "notes": list(record.plan.notes),
         "parent": record.parent,
+        "before": _before(record),
         "media_type": record.media_type,
     }
+
+
+def _before(record: Record) -> dict[str, Any] | None:
+    """What to compare a picture with: the one it was painted over, else the one it revises; None without either.
+
+    Returns:
+        `ref`, `resize` (how it was brought to size) and `margins` (left, top, right, bottom; px of the old picture).
+    """
+    plan = record.plan
+    if plan.init is not None:
+        around = plan.outpaint.margins if plan.outpaint else Margins()
+        margins = [around.left_px, around.top_px, around.right_px, around.bottom_px]
+        return {"ref": f"sha256:{plan.init.image}", "resize": plan.init.resize_mode, "margins": margins}
+    parent = record.parent or plan.parent
+    return {"ref": f"record:{parent}", "resize": "fill", "margins": [0, 0, 0, 0]} if parent else None
 
 
 def _history_router(studio: Studio) -> APIRouter:

@@ -13,6 +13,10 @@ from danqing.workers.protocol import (
     EmbeddedMessage,
     InterrogateCommand,
     InterrogatedMessage,
+    JudgeCommand,
+    JudgedMessage,
+    ReviewCommand,
+    ReviewedMessage,
     TaskCommand,
     TaskFailedMessage,
     TaskMessage,
@@ -24,6 +28,8 @@ _ANSWERS: dict[type[Any], type[Any]] = {
     InterrogateCommand: InterrogatedMessage,
     EmbedCommand: EmbeddedMessage,
     UpscaleCommand: UpscaledMessage,
+    ReviewCommand: ReviewedMessage,
+    JudgeCommand: JudgedMessage,
 }
 
 

@@ -23,8 +23,6 @@ from danqing.workers.pool import PoolListener, WorkerPool, WorkerState, WorkerSt
 from danqing.workers.process import ProcessHooks, WorkerProcess
 from danqing.workers.protocol import (
     CancelCommand,
-    EmbeddedMessage,
-    InterrogatedMessage,
     JobCancelledMessage,
     JobDoneMessage,
     JobFailedMessage,
@@ -34,9 +32,7 @@ from danqing.workers.protocol import (
     RunCommand,
     ShutdownCommand,
     TaskCommand,
-    TaskFailedMessage,
     TaskMessage,
-    UpscaledMessage,
 )
 from danqing.workers.queue import Entry, WorkQueue
 
@@ -243,7 +239,7 @@ class LocalPool(WorkerPool):
         if isinstance(message, ReadyMessage):
             slot.state, slot.versions = "ready", message.versions
             return
-        if isinstance(message, InterrogatedMessage | EmbeddedMessage | UpscaledMessage | TaskFailedMessage):
+        if isinstance(message, TaskMessage):
             self._questions.answer(slot.index, message)
             return
         entry = self._queue.get(message.job_id)

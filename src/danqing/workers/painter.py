@@ -165,7 +165,7 @@ class Painter:
                 return False
             if isinstance(command, protocol.CancelCommand):
                 self._cancel(command.job_id)
-            elif isinstance(command, protocol.InterrogateCommand | protocol.EmbedCommand):
+            elif isinstance(command, protocol.SightCommand):
                 self._ask(command)
             elif isinstance(command, protocol.UpscaleCommand):
                 self._upscaling.start(command)

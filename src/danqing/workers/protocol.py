@@ -10,10 +10,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, model_validator
 
+from danqing.review.findings import Findings
 from danqing.spec.base import Data, Sha256
 from danqing.spec.events import PreviewEvent, ProgressEvent
 from danqing.spec.plan import Plan
 from danqing.spec.record import Timings, Versions
+from danqing.spec.refine import Scores
 from danqing.spec.registry.interrogators import BUILTIN
 from danqing.spec.sight import Interrogation
 from danqing.spec.upscale import UpscalePlan
@@ -92,13 +94,48 @@ class UpscaleCommand(Data):
     user: str = "local"
 
 
-TaskCommand = InterrogateCommand | EmbedCommand | UpscaleCommand
+class ReviewCommand(Data):
+    """Say what to change in a picture; `reviewer` is one that needs torch (`review.base`)."""
+
+    type: Literal["review"] = "review"
+    task_id: str
+    picture: PictureSource
+    brief: str
+    reviewer: str = BUILTIN
+
+
+class JudgeCommand(Data):
+    """Score pictures of one brief; the first one is what the others are compared with."""
+
+    type: Literal["judge"] = "judge"
+    task_id: str
+    brief: str
+    pictures: tuple[PictureSource, ...] = Field(min_length=1, max_length=16)
+
+
+SightCommand = InterrogateCommand | EmbedCommand | ReviewCommand | JudgeCommand
+"""Questions that are answered beside the painting."""
+TaskCommand = InterrogateCommand | EmbedCommand | UpscaleCommand | ReviewCommand | JudgeCommand
 Command = Annotated[
-    RunCommand | CancelCommand | ShutdownCommand | InterrogateCommand | EmbedCommand | UpscaleCommand,
+    RunCommand
+    | CancelCommand
+    | ShutdownCommand
+    | InterrogateCommand
+    | EmbedCommand
+    | UpscaleCommand
+    | ReviewCommand
+    | JudgeCommand,
     Field(discriminator="type"),
 ]
 COMMAND: TypeAdapter[
-    RunCommand | CancelCommand | ShutdownCommand | InterrogateCommand | EmbedCommand | UpscaleCommand
+    RunCommand
+    | CancelCommand
+    | ShutdownCommand
+    | InterrogateCommand
+    | EmbedCommand
+    | UpscaleCommand
+    | ReviewCommand
+    | JudgeCommand
 ] = TypeAdapter(Command)
 
 
@@ -199,7 +236,25 @@ class UpscaledMessage(Data):
     seconds: float = 0.0
 
 
-TaskMessage = InterrogatedMessage | EmbeddedMessage | UpscaledMessage | TaskFailedMessage
+class ReviewedMessage(Data):
+    """The answer to a ReviewCommand."""
+
+    type: Literal["reviewed"] = "reviewed"
+    task_id: str
+    findings: Findings
+
+
+class JudgedMessage(Data):
+    """The answer to a JudgeCommand: one score for each picture, in their order."""
+
+    type: Literal["judged"] = "judged"
+    task_id: str
+    scores: tuple[Scores, ...]
+
+
+TaskMessage = (
+    InterrogatedMessage | EmbeddedMessage | UpscaledMessage | ReviewedMessage | JudgedMessage | TaskFailedMessage
+)
 Message = Annotated[
     ReadyMessage
     | ProgressEvent
@@ -211,6 +266,8 @@ Message = Annotated[
     | InterrogatedMessage
     | EmbeddedMessage
     | UpscaledMessage
+    | ReviewedMessage
+    | JudgedMessage
     | TaskFailedMessage,
     Field(discriminator="type"),
 ]
@@ -225,5 +282,7 @@ MESSAGE: TypeAdapter[
     | InterrogatedMessage
     | EmbeddedMessage
     | UpscaledMessage
+    | ReviewedMessage
+    | JudgedMessage
     | TaskFailedMessage
 ] = TypeAdapter(Message)

@@ -23,12 +23,15 @@ from danqing.spec.errors import BadFileError, DanqingError, WorkerError
 from danqing.spec.registry.interrogators import BUILTIN
 from danqing.store.blobs import BlobStore
 from danqing.store.vectors import to_text
+from danqing.workers.critic import Critic
 from danqing.workers.protocol import (
     EmbedCommand,
     EmbeddedMessage,
     InterrogateCommand,
     InterrogatedMessage,
+    JudgeCommand,
     PictureSource,
+    ReviewCommand,
     TaskCommand,
     TaskFailedMessage,
     TaskMessage,
@@ -55,6 +58,7 @@ class Sight:
         self._clip: MiniClip | None = None
         self._interrogator: Interrogator | None = None
         self._other: tuple[str, Looker] | None = None
+        self._critic = Critic(self.open, self._open, models_dir, device)
 
     def prepare(self, command: TaskCommand) -> None:
         """Load what a question needs: by the thread that loads models, for loading changes torch's defaults.
@@ -65,6 +69,8 @@ class Sight:
         """
         if isinstance(command, InterrogateCommand) and command.interrogator != BUILTIN:
             self._named(command.interrogator)
+        elif isinstance(command, ReviewCommand | JudgeCommand):
+            self._critic.prepare(command)
         else:
             self.open()
 
@@ -84,6 +90,8 @@ class Sight:
         try:
             if isinstance(command, InterrogateCommand):
                 return self._interrogate(command)
+            if isinstance(command, ReviewCommand | JudgeCommand):
+                return self._critic.answer(command)
             return self._embed(command)
         except DanqingError as error:
             return failed(command, error)

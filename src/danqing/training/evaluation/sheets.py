@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from danqing.store.fonts import sheet_font
 from danqing.training.builtin.captions import Words, say, style_words
 from danqing.training.builtin.dataset import Dataset, Picture
 
@@ -18,13 +18,6 @@ CAPTION_PX = 30
 TEXT_PX = 12
 MAX_BYTES = 400_000
 PAPER, INK = "#FAF8F3", "#1E1B18"
-# Debian's and Fedora's places of a font that has Chinese signs.
-FONTS = (
-    "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
-    "/usr/share/fonts/google-noto-sans-cjk-fonts/NotoSansCJK-Regular.ttc",
-    "/usr/share/fonts/noto-cjk/NotoSansCJK-Regular.ttc",
-    "/usr/share/fonts/truetype/wqy/wqy-microhei.ttc",
-)
 # What the sheets show, in this order; what the data do not have is passed over.
 SUBJECTS = (
     "red apple", "grinning face", "red heart", "sun", "cat face", "crescent moon", "birthday cake", "guitar",
@@ -43,15 +36,6 @@ class Tile:
 
     rgb: NDArray[np.uint8]
     caption: str
-
-
-@lru_cache(maxsize=4)
-def font(size_px: int = TEXT_PX) -> tuple[ImageFont.ImageFont | ImageFont.FreeTypeFont, bool]:
-    """A font, and whether it has Chinese signs."""
-    for name in FONTS:
-        if Path(name).is_file():
-            return ImageFont.truetype(name, size_px), True
-    return ImageFont.load_default(size_px), False
 
 
 def subjects(drawings: Dataset, count: int) -> list[tuple[Picture, tuple[str, ...]]]:
@@ -74,7 +58,7 @@ def subject_caption(picture: Picture, ground: tuple[str, ...], locale: str) -> s
 
 
 def _lines(text: str, width_px: int) -> list[str]:
-    face, chinese = font()
+    face, chinese = sheet_font(TEXT_PX)
     if not chinese:
         text = text.encode("ascii", "replace").decode()
     out = [""]
@@ -96,7 +80,7 @@ def make_sheet(tiles: list[Tile], columns: int) -> Image.Image:
         left, top = GAP_PX + i % columns * step_x, GAP_PX + i // columns * step_y
         sheet.paste(Image.fromarray(tile.rgb), (left, top))
         for k, line in enumerate(_lines(tile.caption, width)):
-            draw.text((left, top + height + 1 + k * (TEXT_PX + 2)), line, fill=INK, font=font()[0])
+            draw.text((left, top + height + 1 + k * (TEXT_PX + 2)), line, fill=INK, font=sheet_font(TEXT_PX)[0])
     return sheet
 
 

@@ -3,8 +3,10 @@
 Its JavaScript lives in `components/canvas/*.js`. It owns its `value`: `image` (`{"ref", "width_px", "height_px"}` or
 None), `mask` (a PNG data URI or None), `controls` (ControlUnits as JSON), `drawings` (ref of a map → what was
 drawn, so that a pose can be changed again), `likes` (`{"prompts", "mix"}`: image prompts as JSON, and how several are
-mixed), `kept` (see `web.form`) and `language`. Python speaks to it by the prop `command` (`say_to_stage`); it speaks to
-Python by the events `refill`, `draft`, `picture` and `change`. It also fills the places in the form that `place` makes.
+mixed), `regions` (Regions as JSON, a painted mask as a PNG data URI), `engine` (how they are painted; empty: open),
+`points` (DragPoints as JSON), `kept` (see `web.form`), `project` (id of the one that new pictures join) and
+`language`. Python speaks to it by the prop `command` (`say_to_stage`); it speaks to Python by the events `refill`,
+`draft`, `picture` and `change`. It also fills the places in the form that `place` makes.
 """
 
 from __future__ import annotations
@@ -28,7 +30,11 @@ EMPTY: dict[str, Any] = {
     "controls": [],
     "drawings": {},
     "likes": {"prompts": [], "mix": "tokens"},
+    "regions": [],
+    "engine": "",
+    "points": [],
     "kept": {},
+    "project": "",
     "language": "en",
 }
 

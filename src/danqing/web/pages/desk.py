@@ -29,6 +29,17 @@ if TYPE_CHECKING:
 WORD = "word:"
 STYLE = "style:"
 _OPTIONAL_NUMBERS = tuple(name for name, control in CONTROLS.items() if control.is_optional_number)
+_MASKED = ("inpaint", "drag")
+_NOT_IN_A_DRAG: dict[str, Any] = {
+    "width_px": None,
+    "height_px": None,
+    "hires": False,
+    "controls": (),
+    "image_prompts": (),
+    "resize_mode": "stretch",
+    "colour_correction": False,
+}
+"""What is not to be seen while a picture is dragged."""
 _MASK_PREFIX = "data:image/png;base64,"
 
 
@@ -127,16 +138,30 @@ class Desk:
         held["image_prompts"], held["image_mix"] = tuple(likes.get("prompts") or ()), likes.get("mix") or "tokens"
         if self.model(held.get("model")).defaults.distilled_guidance is None:
             held["distilled"] = None  # its field is not to be seen
-        held["mask"] = self._mask(stage.get("mask")) if held.get("mode") == "inpaint" else ""
-        return Form(**{name: held[name] for name in NAMES if name in held}, kept=stage.get("kept") or {})
+        held["mask"] = self._mask(stage.get("mask")) if held.get("mode") in _MASKED else ""
+        kept = dict(stage.get("kept") or {})
+        if held.get("mode") == "drag":
+            held |= {"points": tuple(stage.get("points") or ()), **_NOT_IN_A_DRAG}
+            kept.pop("refiner", None)
+        else:
+            held["regions"] = tuple(self._region(n, region) for n, region in enumerate(stage.get("regions") or ()))
+            held["region_engine"] = stage.get("engine") or ""
+        return Form(**{name: held[name] for name in NAMES if name in held}, kept=kept)
 
-    def _mask(self, uri: str | None) -> str:
+    def _region(self, index: int, region: dict[str, Any]) -> dict[str, Any]:
+        """A Region as the page holds it, its painted mask stored."""
+        mask = region.get("mask")
+        if not isinstance(mask, str) or not mask.startswith(_MASK_PREFIX):
+            return region
+        return {**region, "mask": self._mask(mask, f"regions.{index}.mask")}
+
+    def _mask(self, uri: str | None, field: str = "mask") -> str:
         if not uri:
             return ""
         try:
             data = base64.b64decode(uri.removeprefix(_MASK_PREFIX), validate=True)
         except (binascii.Error, ValueError) as error:
-            raise BadFileError("the mask is not a PNG data URI", field="mask", next_step="paint it again") from error
+            raise BadFileError("the mask is not a PNG data URI", field=field, next_step="paint it again") from error
         return f"sha256:{self.studio.upload(data).sha256}"
 
     # Form → values

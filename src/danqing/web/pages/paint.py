@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from danqing.studio.service import Studio
 
 _FIRST = "en"
-_MODES = ("txt2img", "img2img", "inpaint", "outpaint")
+_MODES = ("txt2img", "img2img", "inpaint", "outpaint", "drag")
 
 
 def build(studio: Studio) -> gr.Blocks:

@@ -6,20 +6,27 @@ from typing import Any
 
 import gradio as gr
 
-from danqing.spec.errors import BadFileError, DanqingError
+from danqing.spec.drag import DragRequest
+from danqing.spec.errors import BadFileError, DanqingError, UnsupportedError
 from danqing.spec.painting import OutpaintRequest
 from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
+from danqing.spec.request import Request
 from danqing.web.components.stage import say_to_stage
 from danqing.web.drafts import draft_of, submit_draft
 from danqing.web.errors import explain
 from danqing.web.fields import CONTROLS, INITS, RATIOS, fit_size, size_of_ratio
 from danqing.web.form import from_request, to_request
 from danqing.web.i18n import LANGUAGES, say
+from danqing.web.joining import tie_of
 from danqing.web.pages.desk import Desk, Say, no_settings
 
+_MODES = frozenset({"txt2img", *INITS})
 _TOGGLES = ("soft", "only_masked", "hires")
-_STRENGTH = {"outpaint": OutpaintRequest.model_fields["strength"].default}
+_STRENGTH = {
+    "outpaint": OutpaintRequest.model_fields["strength"].default,
+    "drag": DragRequest.model_fields["strength"].default,
+}
 _PRIVATE: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 
 
@@ -68,6 +75,8 @@ def _wire_browser(desk: Desk) -> None:
     for name in _TOGGLES:
         js = f"(on) => {{ document.body.classList.toggle('on-{name}', Boolean(on)); }}"
         desk.inputs[name].change(None, [desk.inputs[name]], None, js=js, **quiet)
+    careful = "(way) => { document.body.classList.toggle('on-quality', way === 'quality'); }"
+    desk.inputs["drag_mode"].change(None, [desk.inputs["drag_mode"]], None, js=careful, **quiet)
     for button, call in (
         (desk.cancel, "cancel"),
         (desk.choose, "choose"),
@@ -81,7 +90,7 @@ def _wire_browser(desk: Desk) -> None:
 def _paint(desk: Desk) -> Any:
     def paint(stage: dict[str, Any] | None, *values: Any) -> Any:
         try:
-            job = desk.studio.submit(to_request(desk.form(values, stage)))
+            job = desk.studio.submit(to_request(desk.form(values, stage)), tie=tie_of(stage))
         except DanqingError as error:
             return say_to_stage("error", error=explain(error, _language(stage)))
         size = job.plans[0].size
@@ -190,7 +199,7 @@ def _refill(desk: Desk) -> Any:
             data, width, height = desk.picture(source)
             if to in INITS:
                 return _start_from(desk, (source, width, height), to, prompt or "")
-            form = from_request(desk.studio.request_of_picture(data))
+            form = from_request(_shown(desk.studio.request_of_picture(data)))
         except BadFileError:
             return [say_to_stage("error", error=no_settings(language)), *desk.updates({})]
         except DanqingError as error:
@@ -200,11 +209,30 @@ def _refill(desk: Desk) -> Any:
             shown["hires"] = True
         picture, mask = _pictures_of(desk, form.image), form.mask or None
         likes = {"prompts": list(form.image_prompts), "mix": form.image_mix}
-        more = {"keep": dict(form.kept), "controls": list(form.controls), "likes": likes}
-        command = say_to_stage("form", image=picture, mask=mask, mode=form.mode, **more)
+        more = {"keep": dict(form.kept), "controls": list(form.controls), "likes": likes, "engine": form.region_engine}
+        more |= {"regions": list(form.regions), "points": list(form.points)}
+        size = [shown["width_px"], shown["height_px"]]
+        command = say_to_stage("form", image=picture, mask=mask, mode=form.mode, size=size, **more)
         return [command, *desk.updates(shown, language, form.model)]
 
     return refill
+
+
+def _shown(request: Request) -> Request:
+    """The Request itself, where the form has a mode for its kind.
+
+    Raises:
+        UnsupportedError: It has none.
+    """
+    if request.kind in _MODES:
+        return request
+    raise UnsupportedError(
+        "the form has no mode for this kind of painting",
+        field="kind",
+        value=request.kind,
+        allowed=", ".join(sorted(_MODES)),
+        next_step="use the picture as a starting picture",
+    )
 
 
 def _start_from(desk: Desk, picture: tuple[str, int, int], mode: str, prompt: str) -> list[Any]:
@@ -223,7 +251,8 @@ def _start_from(desk: Desk, picture: tuple[str, int, int], mode: str, prompt: st
         if not prompt.strip():
             changed["prompt"] = record.plan.base.text.prompt
     image = {"ref": source, "width_px": width, "height_px": height}
-    return [say_to_stage("form", image=image, mask=None, keep=kept, mode=mode), *desk.updates(changed)]
+    command = say_to_stage("form", image=image, mask=None, keep=kept, mode=mode, size=list(fitted))
+    return [command, *desk.updates(changed)]
 
 
 def _pictures_of(desk: Desk, ref: str) -> dict[str, Any] | None:

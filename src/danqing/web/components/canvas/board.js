@@ -4,6 +4,11 @@ import { Mask } from './mask.js';
 import { Tools } from './tools.js';
 import { Viewport } from './viewport.js';
 
+const EDITORS = {
+  region: (stage) => import('./regioncanvas.js').then(({ RegionCanvas }) => new RegionCanvas(stage)),
+  drag: (stage) => import('./dragcanvas.js').then(({ DragCanvas }) => new DragCanvas(stage)),
+};
+
 export class Board {
   /** @param app {set(values), openRecord(id), show(view)} */
   constructor(app) {
@@ -20,6 +25,10 @@ export class Board {
     this.tools = new Tools(this.board, this.viewport);
     this.mask = new Mask(this.overlay, this.cursor, (uri) => { app.set({ mask: uri }); this.refresh(); });
     for (const name of ['brush', 'erase']) this.tools.add(this.mask.tool(name));
+    this.editors = {}; // tools for regions and drags, loaded when they are first wanted
+    this.editor = null;
+    this.editing = null;
+    this.asked = 0;
     this.toolbar = this.buildToolbar();
     this.board.addEventListener('dq:zoom', () => this.refresh());
     this.board.addEventListener('keydown', (event) => this.key(event));
@@ -35,10 +44,11 @@ export class Board {
     this.range.addEventListener('input', () => this.mask.setSize(Number(this.range.value)));
     this.overlay.addEventListener('dq:size', () => { this.range.value = this.mask.size; });
     const forMask = { class: 'dq-icon dq-for-mask' };
-    this.undoButton = iconButton('undo', 's.undo', () => this.mask.undoOne(), forMask);
-    this.redoButton = iconButton('redo', 's.redo', () => this.mask.redoOne(), forMask);
+    this.undoButton = iconButton('undo', 's.undo', () => this.step('back'), forMask);
+    this.redoButton = iconButton('redo', 's.redo', () => this.step('forth'), forMask);
     this.sides = el('div', { class: 'dq-sides', role: 'group' },
       el('button', { type: 'button', t: 's.source', 'data-view': 'source', onclick: () => this.app.show('source') }),
+      el('button', { type: 'button', t: 'r.show', 'data-view': 'regions', onclick: () => this.app.showRegions() }),
       el('button', { type: 'button', t: 's.result', 'data-view': 'result', onclick: () => this.app.show('result') }));
     this.zoomText = el('output', { class: 'dq-zoom' });
     this.removeButton = iconButton('close', 'remove', () => this.app.setPicture(null), { class: 'dq-icon dq-for-source' });
@@ -55,11 +65,11 @@ export class Board {
   }
 
   key(event) {
-    if (event.target !== this.board || !this.masking) return;
+    if (event.target !== this.board || !this.masking || event.defaultPrevented) return;
     const command = event.ctrlKey || event.metaKey;
     const key = event.key.toLowerCase();
-    if (command && key === 'z') (event.shiftKey ? this.mask.redoOne() : this.mask.undoOne());
-    else if (command && key === 'y') this.mask.redoOne();
+    if (command && (key === 'z' || key === 'y')) this.step(key === 'y' || event.shiftKey ? 'forth' : 'back');
+    else if (!command && key === 'd' && this.editing === 'drag') this.choose('pull');
     else if (!command && key === 'b') this.choose('brush');
     else if (!command && key === 'e') this.choose('erase');
     else if (!command && key === 'v') this.choose('view');
@@ -70,7 +80,31 @@ export class Board {
 
   choose(name) {
     this.tools.choose(name);
+    this.editor?.chose(name);
     this.refresh();
+  }
+
+  /** Undo ('back') or redo ('forth') of what the tool in the hand does. */
+  step(way) {
+    if (this.tools.active?.name === 'pull') this.editor.step(way);
+    else if (way === 'back') this.mask.undoOne();
+    else this.mask.redoOne();
+  }
+
+  /** Tools for regions or drags come to the board, or leave it (null); `tool` is the one to take into the hand. */
+  async edit(kind, tool = null) {
+    this.editing = kind;
+    this.board.dataset.editing = this.toolbar.dataset.editing = '';
+    this.editor?.end();
+    this.editor = null;
+    this.tools.choose('view');
+    if (kind === null) return;
+    this.editors[kind] ??= EDITORS[kind](this.app);
+    const editor = await this.editors[kind];
+    if (this.editing !== kind || this.editor === editor) return;
+    this.editor = editor;
+    editor.begin(tool);
+    this.board.dataset.editing = this.toolbar.dataset.editing = kind;
   }
 
   /** What the board shows: 'world' (one picture), 'grid' or 'panel' (words). */
@@ -81,19 +115,32 @@ export class Board {
     this.panel.hidden = kind !== 'panel';
     this.board.classList.toggle('flat', kind !== 'world');
     this.toolbar.classList.toggle('no-zoom', kind !== 'world');
+    if (kind !== 'world' && this.editing) this.edit(null);
   }
 
-  /** One picture; with `masking` the mask lies over it and the brush is in the hand. */
-  async showPicture(address, { alt = '', masking = false, width = 0, height = 0, margins = null } = {}) {
+  /**
+   * One picture, or an empty frame (address null) of this size; with `masking` the mask lies over it and the brush is
+   * in the hand, with `editing` ('region', 'drag') the tools for that, `tool` first. `faint` shows it as a hint only.
+   */
+  async showPicture(address, { alt = '', masking = false, width = 0, height = 0, margins = null, editing = null, tool = null, faint = false } = {}) {
+    this.asked += 1;
+    const { asked } = this;
     this.extend(margins);
+    const again = editing !== null && editing === this.editing;
+    if (!again) this.edit(editing, tool);
     this.masking = masking;
     this.board.classList.toggle('masking', masking);
     this.toolbar.classList.toggle('masking', masking);
-    this.choose(masking ? 'brush' : 'view');
+    if (editing === null) this.choose(masking ? 'brush' : 'view');
+    else if (tool && this.editor) this.choose(tool);
     this.image.alt = alt;
+    this.image.hidden = address === null;
+    this.image.classList.toggle('faint', faint);
+    this.world.classList.toggle('sheet', address === null || faint);
     this.mode('world');
     if (width) this.viewport.setSize(width, height);
-    if (this.image.src !== address) {
+    if (address === null) this.image.removeAttribute('src');
+    else if (this.image.src !== address) {
       const next = new Image();
       next.src = address;
       try {
@@ -101,6 +148,7 @@ export class Board {
       } catch {
         return;
       }
+      if (asked !== this.asked) return;
       this.image.src = address;
       if (!width) this.viewport.setSize(next.naturalWidth, next.naturalHeight);
     } else if (!width) this.viewport.setSize(this.image.naturalWidth, this.image.naturalHeight);
@@ -154,7 +202,8 @@ export class Board {
     for (const button of this.toolButtons) button.setAttribute('aria-pressed', String(button.dataset.tool === active));
     this.range.max = String(Math.max(32, Math.round(Math.max(this.overlay.width, this.overlay.height) / 2)));
     this.range.value = String(this.mask.size);
-    this.undoButton.disabled = !this.mask.undo.canUndo;
-    this.redoButton.disabled = !this.mask.undo.canRedo;
+    const { canUndo, canRedo } = (active === 'pull' && this.editor?.past) || this.mask.undo;
+    this.undoButton.disabled = !canUndo;
+    this.redoButton.disabled = !canRedo;
   }
 }

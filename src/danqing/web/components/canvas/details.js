@@ -10,11 +10,16 @@ export class Details {
     this.bar = el('div', { class: 'dq-record-bar', hidden: true });
     this.panel = el('aside', { class: 'dq-details', hidden: true, tAria: 's.details' });
     this.open = false;
+    this.comparison = null;
+    this.opener = el('button', { type: 'button', class: 'dq-act dq-compare-open', t: 'v.compare', 'data-act': 'compare', hidden: true, onclick: () => this.compare() });
+    app.board.toolbar.querySelector('.dq-spring').before(this.opener);
   }
 
   show(record) {
+    if (record?.id !== this.record?.id) this.comparison?.close();
     this.record = record;
     this.bar.hidden = record === null;
+    this.opener.hidden = !record?.before;
     this.panel.hidden = record === null || !this.open;
     this.panel.parentElement?.classList.toggle('with-details', !this.panel.hidden);
     if (record === null) return;
@@ -29,7 +34,7 @@ export class Details {
   fillBar() {
     const { id } = this.record;
     const button = (key, act, name) => el('button', { type: 'button', class: 'dq-act', t: key, 'data-act': name, onclick: act });
-    const sends = ['img2img', 'inpaint', 'outpaint', 'hires'].map((to) => button(`s.send.${to}`, () => this.app.send(`record:${id}`, to), to));
+    const sends = ['img2img', 'inpaint', 'outpaint', 'drag', 'hires'].map((to) => button(`s.send.${to}`, () => this.app.send(`record:${id}`, to), to));
     const info = iconButton('info', 's.details', () => this.toggle(), { 'aria-pressed': String(this.open), class: 'dq-icon dq-info' });
     const download = el('a', { class: 'dq-icon', href: url(`web/records/${id}/picture?download=true`), download: '', tAria: 's.download', tTitle: 's.download' });
     download.innerHTML = iconButton('download', 's.download').innerHTML;
@@ -41,9 +46,18 @@ export class Details {
       el('span', { class: 'dq-spring' }),
       button('s.reuse.seed', () => this.app.reuseSeed(), 'seed'),
       button('s.reuse.all', () => this.app.send(`record:${id}`, 'all'), 'all'),
-      download,
+      this.app.joining.button(id), download,
       iconButton('clear', 's.delete', () => this.remove(), { 'data-act': 'delete' }),
       info);
+  }
+
+  /** Before and after of a picture that was painted over another one, or revises it. */
+  async compare() {
+    const { app, record } = this;
+    const { Comparison } = await import('./compare.js');
+    this.comparison ??= new Comparison(app.board, () => this.comparison.close());
+    const addresses = { before: app.addressOf(record.before.ref), after: app.addressOf(`record:${record.id}`) };
+    if (this.record === record && !(await this.comparison.open(record, addresses))) toast(t('e.code.not_found'));
   }
 
   toggle() {

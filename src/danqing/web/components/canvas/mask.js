@@ -171,5 +171,6 @@ export class Mask {
 
   tell() {
     this.changed(this.export());
+    this.canvas.dispatchEvent(new CustomEvent('dq:painted'));
   }
 }

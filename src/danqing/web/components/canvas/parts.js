@@ -2,12 +2,12 @@
 import { el, known } from './base.js';
 
 /** A slider with its value, its words and its tip; `set` hears every move. */
-export function slider(key, { id, low = 0, high = 1, step = 0.05, value, set, tip = true }) {
-  const shown = el('output', { text: Number(value).toFixed(2) });
+export function slider(key, { id, low = 0, high = 1, step = 0.05, digits = 2, value, set, tip = true }) {
+  const shown = el('output', { text: Number(value).toFixed(digits) });
   const input = el('input', { type: 'range', min: low, max: high, step, tAria: key });
   input.value = value;
   input.addEventListener('input', () => {
-    shown.textContent = Number(input.value).toFixed(2);
+    shown.textContent = Number(input.value).toFixed(digits);
     set(Number(input.value));
   });
   return el('label', { class: 'dq-field', id },

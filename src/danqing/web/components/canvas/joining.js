@@ -1,0 +1,101 @@
+// Projects on the Paint page: new pictures join the one chosen in the header, a finished one can be added to any, and an
+// address can open a picture, a project or a brief here: ?record=ID&to=img2img, ?project=ID&brief=1.
+import { ask, el, relabel, t, toast, type, url } from './base.js';
+
+const KEPT = 'danqing.project'; // for this tab alone: another one may paint for another client
+const SENDS = ['all', 'img2img', 'inpaint', 'outpaint', 'drag', 'hires'];
+const ICON = '<svg viewBox="0 0 20 20" width="18" height="18" fill="none" stroke="currentColor" stroke-width="1.6" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true" focusable="false"><path d="M3 6.5A1.5 1.5 0 0 1 4.5 5h3l2 2h6A1.5 1.5 0 0 1 17 8.5v6a1.5 1.5 0 0 1-1.5 1.5h-11A1.5 1.5 0 0 1 3 14.5ZM10 9.5v4M8 11.5h4"/></svg>';
+
+const kept = (value) => {
+  try {
+    if (value === undefined) return sessionStorage.getItem(KEPT) ?? '';
+    sessionStorage.setItem(KEPT, value);
+  } catch {
+    // a browser that keeps nothing still paints
+  }
+  return value ?? '';
+};
+
+const settled = () => new Promise((done) => {
+  const look = () => (document.documentElement.classList.contains('dq-settled') ? done() : setTimeout(look, 50));
+  look();
+});
+
+export class Joining {
+  /** @param app {set(values), openRecord(id), send(source, to)} */
+  constructor(app) {
+    this.app = app;
+    this.projects = [];
+    this.select = el('select', { class: 'dq-joins', tAria: 'p.join.tip', tTitle: 'p.join.tip', hidden: true });
+    this.select.addEventListener('change', () => this.choose(this.select.value));
+    document.querySelector('.dq-header .dq-queue')?.before(this.select);
+    const asked = new URLSearchParams(location.search);
+    this.chosen = asked.get('project') ?? kept();
+    this.load().then(() => this.obey(asked));
+    addEventListener('focus', () => this.load()); // projects come and go on the other page
+  }
+
+  async load() {
+    try {
+      this.projects = (await ask('joining')).projects;
+    } catch {
+      return; // the header says that the studio does not answer
+    }
+    this.choose(this.projects.some(({ id }) => id === this.chosen) ? this.chosen : '');
+  }
+
+  choose(id) {
+    this.chosen = id;
+    kept(id);
+    this.app.set({ project: id });
+    this.draw();
+  }
+
+  draw() {
+    this.select.hidden = this.projects.length === 0;
+    this.select.classList.toggle('chosen', this.chosen !== '');
+    this.select.replaceChildren(el('option', { value: '', t: 'p.join.none' }), ...this.projects.map(({ id, name }) => el('option', { value: id, text: name })));
+    this.select.value = this.chosen;
+  }
+
+  relabel() {
+    relabel(this.select.parentElement ?? this.select);
+    this.draw();
+  }
+
+  /** What the address asks for, once; a reload afterwards finds a plain page. */
+  async obey(asked) {
+    const record = asked.get('record');
+    const to = asked.get('to');
+    if (![...asked.keys()].some((name) => ['record', 'project', 'brief'].includes(name))) return;
+    history.replaceState(null, '', location.pathname);
+    await settled();
+    if (record) await this.app.openRecord(record);
+    if (record && SENDS.includes(to)) this.app.send(`record:${record}`, to);
+    if (asked.get('brief') && this.chosen) {
+      const { words } = await ask(`joining/${this.chosen}`).catch(() => ({ words: '' }));
+      if (words) type('#f-prompt textarea', words);
+    }
+  }
+
+  /** The choice of a project for one picture, as a button. */
+  button(record) {
+    const select = el('select', { tAria: 'p.join', tTitle: 'p.join', 'data-act': 'join' },
+      el('option', { value: '', t: 'p.join' }), ...this.projects.map(({ id, name }) => el('option', { value: id, text: name })), el('option', { value: 'new', t: 'p.join.new' }));
+    select.addEventListener('change', () => { const { value } = select; select.value = ''; if (value) this.add(value, record); });
+    const face = el('span', { class: 'dq-icon dq-join' });
+    face.innerHTML = ICON;
+    face.append(select);
+    return face;
+  }
+
+  async add(project, record) {
+    try {
+      const { id, name } = await ask(`joining/${project}/${record}`, { method: 'POST' });
+      toast(t('p.join.done', { name }), { text: t('p.show'), run: () => { location.href = url(`projects/${id}#${record}`); } });
+      if (project === 'new') await this.load();
+    } catch (error) {
+      toast(error.text);
+    }
+  }
+}

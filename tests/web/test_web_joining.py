@@ -1,0 +1,73 @@
+"""How the Paint page names projects, and the document of the Projects page."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+from page_projects import build
+
+from danqing.spec.painting import Txt2ImgRequest
+from danqing.spec.project import Brief
+from danqing.web.i18n import say
+from danqing.web.joining import tie_of
+from danqing.workers.pool import FakePool
+
+PAGE = {"X-Danqing": "page"}
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    studio, app = build(tmp_path_factory.mktemp("joining"), FakePool())
+    with TestClient(app, base_url="http://127.0.0.1:7860") as client:
+        yield studio, client
+    studio.close()
+
+
+def paint(studio, prompt, tie=None):
+    job = studio.submit(Txt2ImgRequest(prompt=prompt, seed=1), tie=tie)
+    return studio.wait(job.id, timeout_s=60).records[0]
+
+
+def test_lists_projects_and_tells_a_brief(opened):
+    studio, client = opened
+    made = studio.create_project("Tea", Brief(words="a tea house"))
+    assert {"id": made.id, "name": "Tea"} in client.get("/web/joining").json()["projects"]
+    assert client.get(f"/web/joining/{made.id}").json()["words"] == "a tea house"
+    gone = client.get("/web/joining/nothing?lang=zh-Hans")
+    assert (gone.status_code, gone.json()["text"]) == (404, say("zh-Hans", "e.code.not_found"))
+    studio.delete_project(made.id)
+    assert made.id not in [one["id"] for one in client.get("/web/joining").json()["projects"]]
+
+
+def test_adds_a_picture_to_a_project_or_a_new_one(opened):
+    studio, client = opened
+    record = paint(studio, "a red apple\non paper")
+    made = studio.create_project("Apples")
+    assert client.post(f"/web/joining/{made.id}/{record}").status_code == 403
+    assert client.post(f"/web/joining/{made.id}/{record}", headers=PAGE).json()["name"] == "Apples"
+    new = client.post(f"/web/joining/new/{record}", headers=PAGE).json()
+    assert new["name"] == "a red apple on paper"
+    assert all([v.record for v in studio.version_tree(one).versions] == [record] for one in (made.id, new["id"]))
+    assert client.post(f"/web/joining/{made.id}/nothing", headers=PAGE).status_code == 404
+
+
+def test_new_pictures_join_the_project_of_the_page(opened):
+    studio, _ = opened
+    made = studio.create_project("Joined")
+    assert tie_of(None) is tie_of({"project": ""}) is None
+    record = paint(studio, "a pear", tie_of({"project": made.id}))
+    assert [version.record for version in studio.version_tree(made.id).versions] == [record]
+
+
+@pytest.mark.parametrize(("path", "base"), [("projects", "./"), ("projects/", "../"), ("projects/01K", "../")])
+def test_the_document_carries_nothing_inline(opened, path, base):
+    answer = opened[1].get(f"/{path}", headers={"Accept-Language": "zh-TW"})
+    assert f'<base href="{base}">' in answer.text
+    assert '<html lang="zh-Hant">' in answer.text
+    assert re.search(r'<a href="projects"[^>]* aria-current="page"', answer.text)
+    assert re.findall(r"<script(?![^>]* src=)|<style| style=| on\w+=", answer.text) == []
+    policy = answer.headers["content-security-policy"]
+    assert "script-src 'self';" in policy
+    assert "unsafe" not in policy
