@@ -171,7 +171,7 @@ def distance(before: Tensor, after: Tensor, point: DragPoint) -> float:
 
 
 def fidelity(model: Any, before: Image.Image, after: Image.Image) -> float:
-    """1 − LPIPS-like distance by the VAE's encoder."""
+    """Mean cosine similarity of the VAE encoder's features, over places and blocks."""
     kept: list[Tensor] = []
     hooks = [
         block.register_forward_hook(lambda _m, _i, out: kept.append(out)) for block in model.vae.encoder.down_blocks
@@ -183,11 +183,10 @@ def fidelity(model: Any, before: Image.Image, after: Image.Image) -> float:
         for hook in hooks:
             hook.remove()
     half = len(kept) // 2
-    parts = [
-        float((functional.normalize(a.float(), dim=1) - functional.normalize(b.float(), dim=1)).pow(2).sum(1).mean())
+    return statistics.mean(
+        float(functional.cosine_similarity(a.float(), b.float(), dim=1).mean())
         for a, b in zip(kept[:half], kept[half:], strict=True)
-    ]
-    return 1.0 - statistics.mean(parts)
+    )
 
 
 def results(desk: Desk, case: Case, quick: bool) -> dict[str, tuple[Image.Image, float]]:

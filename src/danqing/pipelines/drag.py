@@ -125,8 +125,18 @@ def _fast(context: Context, original: Image.Image, pulled: Pull) -> Step[Image.I
     small = cv2.resize(repair, (begun.shape[-1], begun.shape[-2]), interpolation=cv2.INTER_AREA)
     mask = torch.from_numpy(np.clip(small * 2.0, 0.0, 1.0))[None, None]
     painted = yield from _repainted(context, key, described, Start(first, begun, mask))
-    picture = pixels.to_image((yield Decode(key, painted)))
-    return mixed(warped, picture, repair)
+    before = pixels.to_image((yield Decode(key, begun)))
+    after = pixels.to_image((yield Decode(key, painted)))
+    return _changed_by(warped, before, after, repair)
+
+
+def _changed_by(picture: Image.Image, before: Image.Image, after: Image.Image, share: Floats) -> Image.Image:
+    """A picture with the difference of two smaller ones added by shares [h, w], so that its own detail stays."""
+    difference = np.asarray(after, np.float32) - np.asarray(before, np.float32)
+    if before.size != picture.size:
+        difference = cv2.resize(difference, picture.size, interpolation=cv2.INTER_CUBIC)
+    changed = np.asarray(picture, np.float32) + difference * share[..., None]
+    return Image.fromarray(np.clip(np.round(changed), 0, 255).astype(np.uint8))
 
 
 def _repair(pulled: Pull, feather_px: int) -> Floats:

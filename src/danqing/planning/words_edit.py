@@ -177,7 +177,8 @@ def _check_model(request: WordsRequest, model: ModelInfo) -> None:
 
 def _check_fields(request: WordsRequest) -> None:
     learns = request.inversion == "null_text" or request.technique == "ledits"
-    for name in (*_UNTOUCHED, *(_NO_GRADIENTS if learns else ()), *(("hires",) if request.technique == "ledits" else ())):
+    whole = ("hires",) if request.technique == "ledits" else ()
+    for name in (*_UNTOUCHED, *(_NO_GRADIENTS if learns else ()), *whole):
         if getattr(request, name):
             raise UnsupportedError(
                 "words cannot be changed together with this",

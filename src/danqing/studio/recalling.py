@@ -13,7 +13,8 @@ from danqing.spec.words_edit import WordsRequest
 from danqing.store.base import Store
 from danqing.store.blobs import BlobStore
 
-_OWN = ("technique", "alignment", "weights", "cross_share", "self_share", "local", "local_threshold", "output", "parent")
+_EDIT = ("technique", "alignment", "weights", "cross_share", "self_share", "local", "local_threshold")
+_OWN = (*_EDIT, "output", "parent")
 """What the change itself says; everything else is the source's."""
 _DECIDING = (
     "negative_prompt",

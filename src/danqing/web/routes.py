@@ -22,6 +22,7 @@ from danqing.spec.geometry import Margins
 from danqing.spec.record import Record
 from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
+from danqing.studio.refiner import REFINING
 from danqing.web.answers import PREFIX, from_page, language_of, refused, summary
 from danqing.web.assets import CANVAS, PROJECTS, STATIC
 from danqing.web.choosing import networks_router
@@ -175,7 +176,7 @@ def _jobs_router(studio: Studio) -> APIRouter:
         shown = [
             {"id": job.id, "count": len(job.plans), "size": [job.plans[0].size.width_px, job.plans[0].size.height_px]}
             for job in reversed(jobs)
-            if job.plans and job.user != DRAFTS
+            if job.plans and job.user not in (DRAFTS, REFINING)
         ]
         return JSONResponse({"waiting": len(jobs), "jobs": shown})
 
