@@ -27,7 +27,7 @@ def test_quality_takes_its_numbers(danqing, picture: Path):
     ("arguments", "field"),
     [
         (("--point", "4,4"), "--point"),
-        (("--point", "4,4:400,6"), "--point"),
+        (("--point", "4,4:9999,6"), "--point"),
         (("--point", "4,4:8,6", "--mode", "slow"), "--mode"),
         (("--point", "4,4:8,6", "--repair", "2"), "--repair"),
         (("--point", "4,4:8,6", "--feather", "99"), "--feather"),
