@@ -28,7 +28,9 @@ def test_a_record_and_a_picture_are_reviewed(client):
 
 def test_what_cannot_be_reviewed_is_a_problem(client):
     image = data_uri(png())
-    assert problem(client.post(f"{API}/review", json={"image": image, "reviewer": "nobody"}), 422)["field"] == "reviewer"
+    assert (
+        problem(client.post(f"{API}/review", json={"image": image, "reviewer": "nobody"}), 422)["field"] == "reviewer"
+    )
     assert problem(client.post(f"{API}/review", json={"image": "http://x/y.png"}), 422)["field"] == "image"
     assert problem(client.post(f"{API}/review", json={"image": "record:none"}), 404)
     assert problem(client.post(f"{API}/review", json={"image": image, "brief": "x" * 5000}), 422)["field"] == "brief"

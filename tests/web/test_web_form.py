@@ -178,7 +178,7 @@ REQUESTS = st.one_of(
         mask=maybe(REFERENCE),
         mode=st.sampled_from(["fast", "quality"]),
         repair=unit(),
-        method=st.sampled_from(["dragdiffusion", "gooddrag"]),
+        method=st.sampled_from(["pulled", "dragdiffusion", "gooddrag"]),
         radius_px=maybe(st.integers(1, 64)),
         mask_feather_px=PIXELS,
         tuning=st.builds(DragTuning, tracks=st.integers(1, 9), rate=maybe(unit(0.1, 0.5))),

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from page_projects import build
 
 from danqing.spec.painting import Txt2ImgRequest
 from danqing.spec.project import Brief
+from danqing.studio.service import Studio
+from danqing.studio.settings import load_settings
 from danqing.web.i18n import say
-from danqing.web.joining import tie_of
+from danqing.web.joining import add_joining, tie_of
+from danqing.web.pages.projects import projects_page
 from danqing.workers.pool import FakePool
 
 PAGE = {"X-Danqing": "page"}
@@ -19,10 +22,12 @@ PAGE = {"X-Danqing": "page"}
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
-    studio, app = build(tmp_path_factory.mktemp("joining"), FakePool())
-    with TestClient(app, base_url="http://127.0.0.1:7860") as client:
-        yield studio, client
-    studio.close()
+    settings = load_settings(data_dir=tmp_path_factory.mktemp("joining"))
+    with Studio(settings, FakePool()) as studio:
+        app = FastAPI()
+        add_joining(app, studio)
+        app.include_router(projects_page())
+        yield studio, TestClient(app)
 
 
 def paint(studio, prompt, tie=None):

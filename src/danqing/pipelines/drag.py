@@ -127,7 +127,10 @@ def _fast(context: Context, original: Image.Image, pulled: Pull) -> Step[Image.I
     painted = yield from _repainted(context, key, described, Start(first, begun, mask))
     before = pixels.to_image((yield Decode(key, begun)))
     after = pixels.to_image((yield Decode(key, painted)))
-    return _changed_by(warped, before, after, repair)
+    changed = _changed_by(warped, before, after, repair)
+    # What came from beyond the picture has no detail of its own to keep.
+    empty = np.minimum(cv2.GaussianBlur(pulled.beyond.astype(np.float32), (0, 0), 2.0), repair)
+    return mixed(changed, after, empty)
 
 
 def _changed_by(picture: Image.Image, before: Image.Image, after: Image.Image, share: Floats) -> Image.Image:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
-from danqing.spec.drag import DragTuning
+from danqing.spec.drag import DragRequest, DragTuning
 from danqing.spec.errors import InvalidRequestError
 from danqing.spec.painting import SizeHints
 from danqing.spec.request import Request, parse_request
@@ -189,7 +189,7 @@ _KEPT_HIRES: dict[str, Any] = {
     "hires.model": None,
 }
 _KEPT_DRAG: dict[str, Any] = {
-    "method": "gooddrag",
+    "method": DragRequest.model_fields["method"].default,
     "radius_px": None,
     "mask_feather_px": 6,
     "tuning": DragTuning().model_dump(),

@@ -124,7 +124,7 @@ export class Picture {
     this.facts.replaceChildren(el('p', { class: 'dq-tip', t: 'p.compare.busy' }));
     try {
       const told = await get(`projects/${page.id}/compare?a=${other}&b=${version.record}`);
-      if (this.other === other && this.version === version) this.facts.replaceChildren(...this.told(told));
+      if (this.other === other && this.version.record === version.record) this.facts.replaceChildren(...this.told(told));
     } catch (error) {
       if (this.other === other) this.facts.replaceChildren(el('p', { class: 'dq-wrong', text: error.text }));
     }
