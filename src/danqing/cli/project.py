@@ -24,6 +24,11 @@ ProjectId = Annotated[str, typer.Argument(metavar="PROJECT", help="As `project l
 _INDENT = "  "
 
 
+@app.callback()
+def project() -> None:
+    """Briefs, versions, links for clients, and what clients said; lists the projects if nothing else is said."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class NewOptions(StudioOptions):
     """What `project new` takes."""
