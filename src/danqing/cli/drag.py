@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from danqing.cli.option_names import naming
 from danqing.cli.options import WorkerOptions, takes
-from danqing.cli.paint import tell
-from danqing.cli.paint_request import upload_pictures, without_pictures
-from danqing.cli.pictures import plan_target, save_pictures
-from danqing.cli.session import follow, open_studio, settings_of, terminal_of
-from danqing.spec.errors import DanqingError, InvalidRequestError
-from danqing.spec.request import parse_request
+from danqing.cli.painting import Painting, paint_and_tell
+from danqing.spec.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from danqing.studio.service import Studio
@@ -92,21 +87,8 @@ def drag(options: DragOptions) -> None:
     Examples: danqing drag apple.png "red apple, 3d" --point 40,22:60,18 -o leaf.png  ·
     danqing drag record:ID -p 43,42:43,30 -p 85,42:85,30 --mode quality
     """
-    terminal = terminal_of(options)
-    started_s = time.monotonic()
-    target = plan_target(options.out, None)
-    with _in_option_words():
-        data = request_data(options, target.format)
-        parse_request(without_pictures(data))
-    settings = settings_of(options)
-    with open_studio(options) as studio, _in_option_words():
-        data = _with_words_of_record(data, studio)
-        job = studio.submit(parse_request(upload_pictures(data, studio, settings.upload_max_bytes)))
-        for note in dict.fromkeys(note for plan in job.plans for note in plan.notes):
-            terminal.remark(f"note: {note}")
-        job = follow(studio, job, terminal)
-        pictures = save_pictures(studio, [studio.record(record_id) for record_id in job.records], target)
-    tell(job, pictures, time.monotonic() - started_s, terminal)
+    data = partial(request_data, options)
+    paint_and_tell(Painting(options, options.out, data, partial(naming, _option), complete=_with_words_of_record))
 
 
 def request_data(options: DragOptions, output_format: str | None) -> dict[str, Any]:
@@ -174,20 +156,14 @@ def _with_words_of_record(data: dict[str, Any], studio: Studio) -> dict[str, Any
     return found if "model" in data else found | {"model": plan.base.model.sha256}
 
 
-@contextmanager
-def _in_option_words() -> Generator[None, None, None]:
-    """Name the option instead of the Request's field in errors raised inside."""
-    try:
-        yield
-    except DanqingError as error:
-        field = error.field or ""
-        if field == "--init":
-            error.field = "IN"
-        elif field and not field.startswith("--"):
-            known = next((name for name in _OPTION_OF_FIELD if field == name or field.startswith(f"{name}.")), None)
-            plain = field if field.isidentifier() else None
-            error.field = _OPTION_OF_FIELD[known] if known else f"--{plain}" if plain else field
-        raise
+def _option(field: str) -> str:
+    """The option that sets a field of the Request."""
+    if field == "--init":
+        return "IN"
+    if field.startswith("--"):
+        return field
+    known = next((name for name in _OPTION_OF_FIELD if field == name or field.startswith(f"{name}.")), None)
+    return _OPTION_OF_FIELD[known] if known else f"--{field}" if field.isidentifier() else field
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
 
 from danqing.spec.errors import DanqingError
 
@@ -40,14 +40,19 @@ OPTION_OF_FIELD = {
 _SAME_NAME = frozenset({"model", "vae", "syntax", "count", "seed", "noise", "strength", "mask", "fill"})
 
 
-@contextmanager
-def in_option_words() -> Generator[None, None, None]:
+def in_option_words() -> AbstractContextManager[None]:
     """Name the option instead of the Request's field in errors raised inside."""
+    return naming(option_of)
+
+
+@contextmanager
+def naming(option: Callable[[str], str]) -> Generator[None, None, None]:
+    """In it, fields of errors are named by `option`; what is an option already stays as it is."""
     try:
         yield
     except DanqingError as error:
-        if error.field is not None and not error.field.startswith("--"):
-            error.field = option_of(error.field)
+        if error.field is not None:
+            error.field = option(error.field) or None
         raise
 
 
@@ -57,6 +62,8 @@ def option_of(field: str) -> str:
     >>> option_of("sampling.steps"), option_of("width_px"), option_of("margins.left_px")
     ('--steps', '--width or --size', '--expand')
     """
+    if field.startswith("--"):
+        return field
     short = field.removeprefix("sampling.")
     if short in _SAME_NAME or short in {"sampler", "steps", "eta"}:
         return f"--{short}"

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from danqing.cli.option_names import in_option_words
 from danqing.cli.options import WorkerOptions, takes
-from danqing.cli.paint_request import PaintOptions, request_data, upload_pictures, without_pictures
-from danqing.cli.pictures import plan_target, save_pictures
-from danqing.cli.session import follow, open_studio, settings_of, terminal_of
-from danqing.cli.terminal import Terminal
-from danqing.spec.record import Job
-from danqing.spec.request import parse_request
+from danqing.cli.paint_request import PaintOptions, request_data
+from danqing.cli.painting import Painting, paint_and_tell
 
 app = typer.Typer(add_completion=False)
 
@@ -50,37 +46,10 @@ def paint(options: PaintCommand) -> None:
 
 def run_paint(options: PaintCommand) -> None:
     """Paint, save, and tell what was painted."""
-    terminal = terminal_of(options)
-    started_s = time.monotonic()
-    target = plan_target(options.out, options.format)
-    with in_option_words():
-        data = request_data(options, target.format)
-        parse_request(without_pictures(data))
-    settings = settings_of(options)
-    with open_studio(options) as studio, in_option_words():
-        request = parse_request(upload_pictures(data, studio, settings.upload_max_bytes))
-        job = studio.submit(request)
-        for note in dict.fromkeys(note for plan in job.plans for note in plan.notes):
-            terminal.remark(f"note: {note}")
-        job = follow(studio, job, terminal)
-        records = [studio.record(record_id) for record_id in job.records]
-        pictures = save_pictures(studio, records, target)
-    tell(job, pictures, time.monotonic() - started_s, terminal)
+    paint_and_tell(
+        Painting(options, options.out, partial(request_data, options), in_option_words, format=options.format)
+    )
 
 
-def tell(job: Job, pictures: list[dict[str, object]], seconds: float, terminal: Terminal) -> None:
-    """What was painted, for a person or as JSON."""
-    notes = list(dict.fromkeys(note for plan in job.plans for note in plan.notes))
-    data = {
-        "job": job.id,
-        "state": job.state,
-        "pictures": pictures,
-        "notes": notes,
-        "seconds": round(seconds, 3),
-    }
-    for picture in pictures:
-        terminal.remark(
-            f"seed {picture['seed']} · {picture['width_px']}×{picture['height_px']} · record {picture['record']}"
-        )
-    terminal.remark(f"{len(pictures)} painted in {seconds:.1f} s")
-    terminal.result(data, "\n".join(str(picture["path"]) for picture in pictures))
+if __name__ == "__main__":
+    app()

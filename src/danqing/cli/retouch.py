@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
+from danqing.cli.option_names import naming
 from danqing.cli.options import WorkerOptions, takes
-from danqing.cli.paint import tell
-from danqing.cli.paint_request import upload_pictures, without_pictures
-from danqing.cli.pictures import plan_target, save_pictures
-from danqing.cli.session import follow, open_studio, settings_of, terminal_of
+from danqing.cli.painting import Painting, paint_and_tell
 from danqing.cli.step_option import DEFAULT_HEADS, STEP_OPTIONS, SYNTAX, parse_step
-from danqing.spec.errors import DanqingError, InvalidRequestError
-from danqing.spec.request import parse_request
+from danqing.spec.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from danqing.studio.service import Studio
 
 app = typer.Typer(add_completion=False)
 _ORDER: ContextVar[list[str]] = ContextVar("order", default=[])  # noqa: B039 - never changed in place
@@ -101,22 +100,8 @@ def retouch(options: RetouchOptions) -> None:
     Examples: danqing retouch portrait.png --detail face --detail "hand,strength=0.5" --upscale 2 -o out.png  ·
     danqing retouch record:ID --detail "apple:a green apple, 3d" --cutout -o sticker.png
     """
-    terminal = terminal_of(options)
-    started_s = time.monotonic()
-    target = plan_target(options.out, None)
-    with _in_option_words():
-        data = request_data(options, target.format, typed_order())
-        parse_request(without_pictures(data))
-    settings = settings_of(options)
-    with open_studio(options) as studio, _in_option_words():
-        if data["image"].startswith("record:") and "prompt" not in data:
-            data |= {"prompt": studio.record(data["image"].removeprefix("record:")).plan.base.text.prompt}
-        job = studio.submit(parse_request(upload_pictures(data, studio, settings.upload_max_bytes)))
-        for note in dict.fromkeys(note for plan in job.plans for note in plan.notes):
-            terminal.remark(f"note: {note}")
-        job = follow(studio, job, terminal)
-        pictures = save_pictures(studio, [studio.record(record_id) for record_id in job.records], target)
-    tell(job, pictures, time.monotonic() - started_s, terminal)
+    data = partial(request_data, options, order=typed_order())
+    paint_and_tell(Painting(options, options.out, data, partial(naming, _option_of), complete=_with_words_of_record))
 
 
 def typed_order() -> list[str]:
@@ -163,14 +148,10 @@ def request_data(options: RetouchOptions, output_format: str | None, order: Sequ
     return {name: value for name, value in data.items() if value is not None}
 
 
-@contextmanager
-def _in_option_words() -> Generator[None, None, None]:
-    """Name the option instead of the Request's field in errors raised inside."""
-    try:
-        yield
-    except DanqingError as error:
-        error.field = _option_of(error.field or "") or None
-        raise
+def _with_words_of_record(data: dict[str, Any], studio: Studio) -> dict[str, Any]:
+    if data["image"].startswith("record:") and "prompt" not in data:
+        return data | {"prompt": studio.record(data["image"].removeprefix("record:")).plan.base.text.prompt}
+    return data
 
 
 def _option_of(field: str) -> str:

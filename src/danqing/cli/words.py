@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
+from danqing.cli.option_names import naming
 from danqing.cli.options import WorkerOptions, takes
-from danqing.cli.paint import tell
-from danqing.cli.paint_request import upload_pictures, without_pictures
-from danqing.cli.pictures import plan_target, save_pictures
-from danqing.cli.session import follow, open_studio, settings_of, terminal_of
-from danqing.spec.errors import DanqingError, InvalidRequestError
-from danqing.spec.request import parse_request
+from danqing.cli.painting import Painting, paint_and_tell
+from danqing.spec.errors import InvalidRequestError
 
 app = typer.Typer(add_completion=False)
 _SIZE = re.compile(r"(\d{1,5})\s*[x×]\s*(\d{1,5})", re.IGNORECASE)
@@ -83,20 +78,7 @@ def words(options: WordsOptions) -> None:
     --to "a dog on grass" --local cat:dog  ·  danqing words --seed 7 --from "red apple, 3d" --to "green apple, 3d"
     --weight green=1.5
     """
-    terminal = terminal_of(options)
-    started_s = time.monotonic()
-    target = plan_target(options.out, None)
-    with _in_option_words():
-        data = words_data(options, target.format)
-        parse_request(without_pictures(data))
-    settings = settings_of(options)
-    with open_studio(options) as studio, _in_option_words():
-        job = studio.submit(parse_request(upload_pictures(data, studio, settings.upload_max_bytes)))
-        for note in dict.fromkeys(note for plan in job.plans for note in plan.notes):
-            terminal.remark(f"note: {note}")
-        job = follow(studio, job, terminal)
-        pictures = save_pictures(studio, [studio.record(record_id) for record_id in job.records], target)
-    tell(job, pictures, time.monotonic() - started_s, terminal)
+    paint_and_tell(Painting(options, options.out, partial(words_data, options), partial(naming, _option)))
 
 
 _OPTION_OF_FIELD = {
@@ -124,16 +106,10 @@ _OPTION_OF_FIELD = {
 }
 
 
-@contextmanager
-def _in_option_words() -> Generator[None, None, None]:
-    """Name the option instead of the Request's field in errors raised inside."""
-    try:
-        yield
-    except DanqingError as error:
-        field = error.field or ""
-        known = next((name for name in _OPTION_OF_FIELD if field == name or field.startswith(f"{name}.")), None)
-        error.field = _OPTION_OF_FIELD[known] if known else error.field
-        raise
+def _option(field: str) -> str:
+    """The option that sets a field of the Request."""
+    known = next((name for name in _OPTION_OF_FIELD if field == name or field.startswith(f"{name}.")), None)
+    return _OPTION_OF_FIELD[known] if known else field
 
 
 def words_data(options: WordsOptions, output_format: str | None) -> dict[str, Any]:

@@ -15,11 +15,11 @@ from pydantic import Field
 
 from danqing.spec.base import MAX_SIDE_PX, MIN_SIDE_PX, Data, PictureRef
 from danqing.spec.control import ControlResize, ParamName, ParamValue
-from danqing.spec.errors import NotFoundError
 from danqing.spec.registry.annotator_types import AnnotatorInfo
 from danqing.spec.registry.annotators import WEIGHTS_FOLDER, find_annotator, resolve_parameters
 from danqing.store.base import Upload
 from danqing.studio.elsewhere import in_process
+from danqing.studio.stored import picture_hash
 
 if TYPE_CHECKING:
     from danqing.annotators.sizes import ResizeMode
@@ -78,7 +78,7 @@ def annotate(studio: Studio, request: AnnotateRequest) -> Annotated:
     """
     info = find_annotator(request.annotator)
     params = resolve_parameters(info, request.params)
-    pixels = picture_pixels(studio.picture_bytes(_content(studio, request.image)))
+    pixels = picture_pixels(studio.picture_bytes(picture_hash(request.image, studio)))
     task = MapTask(info, params, _resolution(request, pixels.shape[:2]), request.seed, weights_dir(studio))
     buffer = io.BytesIO()
     Image.fromarray(task.run(pixels)).save(buffer, "PNG")
@@ -141,16 +141,6 @@ class MapTask:
             )
             found: Pixels = np.load(out, allow_pickle=False)
             return found
-
-
-def _content(studio: Studio, reference: str) -> str:
-    kind, _, name = reference.partition(":")
-    if kind != "record":
-        return name
-    record = studio.record(name)
-    if record.deleted_at is not None:
-        raise NotFoundError("that picture was deleted", field="image", value=name, next_step="restore it first")
-    return record.picture
 
 
 def picture_pixels(data: bytes) -> Pixels:

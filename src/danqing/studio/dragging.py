@@ -11,7 +11,7 @@ from pydantic import Field
 
 from danqing.spec.base import MAX_SIDE_PX, MIN_SIDE_PX, Data, PictureRef
 from danqing.spec.drag import MAX_POINTS, DragPoint
-from danqing.spec.errors import NotFoundError
+from danqing.studio.stored import picture_hash
 
 if TYPE_CHECKING:
     from danqing.studio.service import Studio
@@ -67,13 +67,7 @@ def preview_drag(studio: Studio, request: DragPreviewRequest) -> DragPreview:
 
 
 def _open(studio: Studio, reference: str, field: str) -> Image.Image:
-    kind, _, name = reference.partition(":")
-    if kind == "record":
-        record = studio.record(name)
-        if record.deleted_at is not None:
-            raise NotFoundError("that picture was deleted", field=field, value=name, next_step="restore it first")
-        name = record.picture
-    return Image.open(io.BytesIO(studio.picture_bytes(name)))
+    return Image.open(io.BytesIO(studio.picture_bytes(picture_hash(reference, studio, field))))
 
 
 def _flat(image: Image.Image) -> Image.Image:

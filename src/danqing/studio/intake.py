@@ -20,6 +20,7 @@ from danqing.spec.words_edit import WordsRequest
 from danqing.store.base import Store
 from danqing.store.blobs import BlobStore
 from danqing.studio.recalling import recalled
+from danqing.studio.stored import live_picture, picture_hash
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def resolve(request: Request, store: Store, blobs: BlobStore) -> Resolved:
         InvalidRequestError: A picture is too large or too small to start from.
     """
     if request.parent is not None:
-        _live_record(request.parent, "parent", store)
+        live_picture(request.parent, store, "parent")
     changes: dict[str, Any] = {}
     if request.controls:
         changes["controls"] = _controls(request.controls, store, blobs)
@@ -51,14 +52,14 @@ def resolve(request: Request, store: Store, blobs: BlobStore) -> Resolved:
         return Resolved(request.model_copy(update=changes))
     if isinstance(request, WordsRequest):
         return _words(request, changes, store, blobs)
-    image = _sha256_of(request.image, "image", store)
+    image = picture_hash(request.image, store, "image")
     changes["image"] = f"sha256:{image}"
     if request.parent is None and request.image.startswith("record:"):
         changes["parent"] = request.image.removeprefix("record:")
     mask_size = None
     reference: str | None = getattr(request, "mask", None)
     if reference is not None:
-        mask = _sha256_of(reference, "mask", store)
+        mask = picture_hash(reference, store, "mask")
         changes["mask"] = f"sha256:{mask}"
         mask_size = _size(mask, "mask", store, blobs)
     return Resolved(request.model_copy(update=changes), _size(image, "image", store, blobs), mask_size)
@@ -68,7 +69,7 @@ def _words(request: WordsRequest, changes: dict[str, Any], store: Store, blobs: 
     """A change of words: a picture that says how it was painted is painted anew beside the change."""
     if request.image is None:
         return Resolved(request.model_copy(update=changes))
-    sha256 = _sha256_of(request.image, "image", store)
+    sha256 = picture_hash(request.image, store, "image")
     if request.parent is None and request.image.startswith("record:"):
         changes["parent"] = request.image.removeprefix("record:")
     # What the source's Plan names is there already; what was asked for is resolved here.
@@ -85,7 +86,7 @@ def _controls(units: tuple[ControlUnit, ...], store: Store, blobs: BlobStore) ->
         for name, reference in (("image", unit.image), ("mask", unit.mask)):
             if reference is not None:
                 field = f"controls.{index}.{name}"
-                sha256 = _sha256_of(reference, field, store)
+                sha256 = picture_hash(reference, store, field)
                 _size(sha256, field, store, blobs)
                 changes[name] = f"sha256:{sha256}"
         resolved.append(unit.model_copy(update=changes))
@@ -97,7 +98,7 @@ def _regions(regions: tuple[Region, ...], store: Store, blobs: BlobStore) -> tup
     for index, region in enumerate(regions):
         if region.mask is not None:
             field = f"regions.{index}.mask"
-            sha256 = _sha256_of(region.mask, field, store)
+            sha256 = picture_hash(region.mask, store, field)
             _size(sha256, field, store, blobs)
             region = region.model_copy(update={"mask": f"sha256:{sha256}"})  # noqa: PLW2901
         resolved.append(region)
@@ -108,25 +109,10 @@ def _image_prompts(prompts: tuple[ImagePrompt, ...], store: Store, blobs: BlobSt
     resolved: list[ImagePrompt] = []
     for index, prompt in enumerate(prompts):
         field = f"image_prompts.{index}.image"
-        sha256 = _sha256_of(prompt.image, field, store)
+        sha256 = picture_hash(prompt.image, store, field)
         _size(sha256, field, store, blobs)
         resolved.append(prompt.model_copy(update={"image": f"sha256:{sha256}"}))
     return tuple(resolved)
-
-
-def _live_record(record_id: str, field: str, store: Store) -> str:
-    try:
-        record = store.record(record_id)
-    except NotFoundError as error:
-        raise NotFoundError(error.message, field=field, value=record_id, next_step=error.next_step) from error
-    if record.deleted_at is not None:
-        raise NotFoundError("that picture was deleted", field=field, value=record_id, next_step="restore it first")
-    return record.picture
-
-
-def _sha256_of(reference: str, field: str, store: Store) -> str:
-    kind, _, name = reference.partition(":")
-    return _live_record(name, field, store) if kind == "record" else name
 
 
 def _size(sha256: str, field: str, store: Store, blobs: BlobStore) -> SizePx:

@@ -13,12 +13,13 @@ from PIL import Image
 
 from danqing.review.base import BUILTIN, OPENAI, checked_brief, find_reviewer
 from danqing.review.findings import Findings
-from danqing.spec.errors import BadFileError, InvalidRequestError, NotFoundError, UnsupportedError, WorkerError
+from danqing.spec.errors import BadFileError, UnsupportedError, WorkerError
 from danqing.spec.refine import Scores
 from danqing.store.base import Store, Upload
 from danqing.store.blobs import BlobStore
 from danqing.store.ids import new_id
 from danqing.studio.settings import Settings
+from danqing.studio.stored import stored_picture
 from danqing.studio.uploads import UploadLimits, check_picture
 from danqing.workers.pool import WorkerPool
 from danqing.workers.protocol import (
@@ -123,29 +124,15 @@ class Reviewing(ABC):
             return self._store.record(picture.removeprefix("record:")).plan.base.text.prompt
         return ""
 
-    def _sha256(self, reference: str) -> str:
-        kind, _, name = reference.partition(":")
-        if kind == "record":
-            record = self._store.record(name)
-            if record.deleted_at is not None:
-                raise NotFoundError("that picture was deleted", field="image", value=name, next_step="restore it first")
-            name = record.picture
-        elif kind != "sha256":
-            raise InvalidRequestError(
-                "this names no picture", field="image", value=reference, allowed="record:<id> or sha256:<hex>"
-            )
-        self.blobs.path(name)
-        return name
-
     def _kept(self, picture: bytes | str) -> PictureSource:
         """What the worker is to look at, in full size, so that boxes fit; bytes are kept for a day, as uploads are."""
         if isinstance(picture, str):
-            return PictureSource(sha256=self._sha256(picture))
+            return PictureSource(sha256=stored_picture(picture, self._store, self.blobs))
         return PictureSource(sha256=self.upload(picture, name="review").sha256)
 
     def _opened(self, picture: bytes | str) -> Image.Image:
         if isinstance(picture, str):
-            data = self.blobs.read(self._sha256(picture))
+            data = self.blobs.read(stored_picture(picture, self._store, self.blobs))
         else:
             data = check_picture(picture, self._limits).data
         try:

@@ -20,6 +20,7 @@ from danqing.store.base import RecordQuery, Store
 from danqing.store.blobs import BlobStore
 from danqing.store.ids import new_id
 from danqing.store.vectors import Vectors, from_text, pack, sigmoid, unpack
+from danqing.studio.stored import stored_picture
 from danqing.studio.uploads import UploadLimits, check_picture
 from danqing.workers.pool import WorkerPool
 from danqing.workers.protocol import (
@@ -196,18 +197,7 @@ class Sight:
         if isinstance(picture, bytes):
             small = _small(check_picture(picture, self._limits).data)
             return PictureSource(data_base64=base64.b64encode(small).decode())
-        kind, _, name = picture.partition(":")
-        if kind == "record":
-            record = self._store.record(name)
-            if record.deleted_at is not None:
-                raise NotFoundError("that picture was deleted", field="image", value=name, next_step="restore it first")
-            name = record.picture
-        elif kind != "sha256":
-            raise InvalidRequestError(
-                "this names no picture", field="image", value=picture, allowed="record:<id> or sha256:<hex>"
-            )
-        self._blobs.path(name)
-        return PictureSource(sha256=name)
+        return PictureSource(sha256=stored_picture(picture, self._store, self._blobs))
 
 
 def _small(data: bytes) -> bytes:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from danqing.spec.errors import NotFoundError, WorkerError
+from danqing.spec.errors import WorkerError
 from danqing.spec.upscale import UpscalePlan, UpscaleRequest, UpscalerFile
 from danqing.store.base import Store, Upload
 from danqing.store.blobs import BlobStore
 from danqing.store.ids import new_id
+from danqing.studio.stored import stored_picture
 from danqing.workers.pool import WorkerPool
 from danqing.workers.protocol import UpscaleCommand, UpscaledMessage
 
@@ -68,7 +69,7 @@ class Upscaling(ABC):
         """
         from danqing.planning.upscaling import plan_upscale
 
-        sha256 = self._picture(request.image)
+        sha256 = stored_picture(request.image, self._store, self.blobs)
         with Image.open(io.BytesIO(self.blobs.read(sha256))) as image:
             size = image.size
         plan = plan_upscale(request.model_copy(update={"image": f"sha256:{sha256}"}), self.catalog, size)
@@ -78,12 +79,3 @@ class Upscaling(ABC):
         upload = Upload(answer.picture, answer.width_px, answer.height_px, answer.media_type, "upscaled")
         self._store.add_upload(upload)
         return Upscaled(upload, plan, answer.seconds)
-
-    def _picture(self, reference: str) -> str:
-        kind, _, name = reference.partition(":")
-        if kind != "record":
-            return name
-        record = self._store.record(name)
-        if record.deleted_at is not None:
-            raise NotFoundError("that picture was deleted", field="image", value=name, next_step="restore it first")
-        return record.picture
