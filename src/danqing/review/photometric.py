@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from danqing.review.asking import shrunk
 from danqing.spec.geometry import BoxPx
 
 Grey = NDArray[np.float32]
@@ -63,15 +64,7 @@ def luma(picture: Image.Image, most_px: int = MEASURED_PX) -> Grey:
 
 def rgb_of(picture: Image.Image, most_px: int = MEASURED_PX) -> NDArray[np.float32]:
     """Colours `[h, w, 3]`, 0 to 255, transparency on white, shrunk to this side at most."""
-    image = picture
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.new("RGB", rgba.size, (255, 255, 255))
-        image.paste(rgba, mask=rgba.getchannel("A"))
-    image = image.convert("RGB")
-    if max(image.size) > most_px:
-        image.thumbnail((most_px, most_px), Image.Resampling.LANCZOS)
-    return np.asarray(image, np.float32)
+    return np.asarray(shrunk(picture, most_px), np.float32)
 
 
 def banding(grey: Grey) -> float:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -18,6 +16,7 @@ from danqing.spec.refine import Scores
 from danqing.store.base import Store, Upload
 from danqing.store.blobs import BlobStore
 from danqing.store.ids import new_id
+from danqing.studio.answering import answer_of
 from danqing.studio.settings import Settings
 from danqing.studio.stored import stored_picture
 from danqing.studio.uploads import UploadLimits, check_picture
@@ -28,7 +27,6 @@ from danqing.workers.protocol import (
     PictureSource,
     ReviewCommand,
     ReviewedMessage,
-    TaskMessage,
 )
 
 if TYPE_CHECKING:
@@ -78,7 +76,7 @@ class Reviewing(ABC):
             asked = self._endpoint()
             return asked.review(self._opened(picture), words)
         command = ReviewCommand(task_id=new_id(), picture=self._kept(picture), brief=words, reviewer=info.key)
-        answer = _wait(self.pool.ask(command))
+        answer = answer_of(self.pool.ask(command), ANSWER_TIMEOUT_S)
         if not isinstance(answer, ReviewedMessage):
             raise WorkerError("the worker answered another question", value=answer.type)
         return answer.findings
@@ -91,7 +89,8 @@ class Reviewing(ABC):
             brief: What they are to show.
         """
         sources = tuple(self._kept(picture) for picture in pictures)
-        answer = _wait(self.pool.ask(JudgeCommand(task_id=new_id(), brief=checked_brief(brief), pictures=sources)))
+        command = JudgeCommand(task_id=new_id(), brief=checked_brief(brief), pictures=sources)
+        answer = answer_of(self.pool.ask(command), ANSWER_TIMEOUT_S)
         if not isinstance(answer, JudgedMessage) or len(answer.scores) != len(pictures):
             raise WorkerError("the worker answered another question", value=answer.type)
         return answer.scores
@@ -141,15 +140,3 @@ class Reviewing(ABC):
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise BadFileError("this picture cannot be read", field="image", next_step="choose another one") from error
         return image
-
-
-def _wait(future: Future[TaskMessage]) -> TaskMessage:
-    try:
-        return future.result(ANSWER_TIMEOUT_S)
-    except FutureTimeoutError as error:
-        future.cancel()
-        raise WorkerError(
-            "no worker answered",
-            value=f"{ANSWER_TIMEOUT_S:g} s",
-            next_step="run `danqing doctor`, and see the workers' logs in the data folder's logs/",
-        ) from error

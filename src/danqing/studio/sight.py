@@ -6,8 +6,6 @@ import base64
 import io
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +18,7 @@ from danqing.store.base import RecordQuery, Store
 from danqing.store.blobs import BlobStore
 from danqing.store.ids import new_id
 from danqing.store.vectors import Vectors, from_text, pack, sigmoid, unpack
+from danqing.studio.answering import answer_of
 from danqing.studio.stored import stored_picture
 from danqing.studio.uploads import UploadLimits, check_picture
 from danqing.workers.pool import WorkerPool
@@ -29,7 +28,6 @@ from danqing.workers.protocol import (
     InterrogateCommand,
     InterrogatedMessage,
     PictureSource,
-    TaskMessage,
 )
 
 Picture = bytes | str
@@ -102,7 +100,7 @@ class Sight:
             threshold=asked.threshold,
             character_threshold=asked.character_threshold,
         )
-        answer = _wait(self._pool.ask(command))
+        answer = answer_of(self._pool.ask(command), ANSWER_TIMEOUT_S)
         if not isinstance(answer, InterrogatedMessage):
             raise WorkerError("the worker answered another question", value=answer.type)
         return answer.interrogation
@@ -177,7 +175,7 @@ class Sight:
 
     def _embed(self, texts: Sequence[str], pictures: Sequence[PictureSource]) -> _Seen:
         command = EmbedCommand(task_id=new_id(), texts=tuple(texts), pictures=tuple(pictures))
-        answer = _wait(self._pool.ask(command))
+        answer = answer_of(self._pool.ask(command), ANSWER_TIMEOUT_S)
         if not isinstance(answer, EmbeddedMessage):
             raise WorkerError("the worker answered another question", value=answer.type)
         seen = _Seen(
@@ -224,15 +222,3 @@ def _checked(text: str) -> str:
 def _check_readable(vector: Vectors) -> None:
     if not vector.any():
         raise NotFoundError("the picture cannot be read", field="image", next_step="choose another picture")
-
-
-def _wait(future: Future[TaskMessage]) -> TaskMessage:
-    try:
-        return future.result(ANSWER_TIMEOUT_S)
-    except FutureTimeoutError as error:
-        future.cancel()
-        raise WorkerError(
-            "no worker answered",
-            value=f"{ANSWER_TIMEOUT_S:g} s",
-            next_step="run `danqing doctor`, and see the workers' logs in the data folder's logs/",
-        ) from error
