@@ -1,6 +1,6 @@
 """Take the pictures of the pages that the documents show: a real studio, Debian's Chromium, fixed seeds.
 
-Usage: python tools/screenshots.py [--out docs/images] [--tools-only]
+Usage: python tools/screenshots.py [--out docs/images] [--tools-only | --compare-only]
 """
 
 from __future__ import annotations
@@ -127,11 +127,34 @@ def shoot_tools(browser: Browser, address: str, out: Path) -> None:
     _save(page, out / "page-drag.webp")
 
 
+def shoot_compare(browser: Browser, address: str, out: Path) -> None:
+    """A comparison along two axes, as its dialog shows it."""
+    page = browser.new_context(viewport={"width": 1280, "height": 720}, locale="en-US").new_page()
+    page.goto(address)
+    page.wait_for_selector("#dq-paint", state="visible", timeout=60_000)
+    page.wait_for_timeout(1000)
+    page.fill("#f-prompt textarea", "red apple, 3d")
+    page.click("#sec-sampling > button")
+    page.fill("#f-seed textarea, #f-seed input", "7")
+    page.click("#sec-sampling > button")
+    page.click("#sec-explore > button")
+    page.fill('[id="f-explore.x"] input', "1-9 (+2)")
+    page.select_option('[id="f-explore.y"] select', "replace")
+    page.fill('[id="f-explore.y"] input', "red apple, penguin, sunflower")
+    page.click(".dq-explore-all")
+    page.wait_for_function(
+        "document.querySelectorAll('.dq-sheet .dq-cell img').length === 15", timeout=PAINT_TIMEOUT_MS
+    )
+    page.wait_for_timeout(1000)
+    _save(page, out / "page-explore.webp")
+
+
 def main() -> None:
     """Serve, shoot, stop."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     parser.add_argument("--tools-only", action="store_true", help="only page-regions.webp and page-drag.webp")
+    parser.add_argument("--compare-only", action="store_true", help="only page-explore.webp")
     arguments = parser.parse_args()
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
@@ -143,9 +166,12 @@ def main() -> None:
         try:
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-                if not arguments.tools_only:
+                if not (arguments.tools_only or arguments.compare_only):
                     shoot(browser, address, out)
-                shoot_tools(browser, address, out)
+                if not arguments.compare_only:
+                    shoot_tools(browser, address, out)
+                if not arguments.tools_only:
+                    shoot_compare(browser, address, out)
                 browser.close()
         finally:
             process.terminate()

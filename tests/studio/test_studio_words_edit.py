@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from danqing.spec.request import parse_request
 from danqing.store.metadata import encode_picture
 from danqing.studio.service import Studio
 from danqing.studio.settings import load_settings
+from danqing.web.form import Form, from_request, to_request
 from danqing.workers.pool import FakePool
 from easel import Easel
 
@@ -56,6 +58,19 @@ def test_a_record_is_painted_anew_from_its_plan(studio: Studio, source: Record):
     assert plan.base.text.negative_prompt == "rain"
     assert same_painting(plan, source.plan)
     assert plan.parent == source.id
+
+
+def test_the_page_asks_for_that_whatever_stands_in_its_other_fields(studio: Studio, source: Record):
+    form = Form(mode="words", image=f"record:{source.id}", prompt=DOG, source_prompt=CAT, steps=30, cfg=9.0, seed="5")
+    plan = studio.submit(to_request(form)).plans[0]
+    assert plan.init is None
+    assert same_painting(plan, source.plan)
+    own = studio.submit(to_request(replace(form, as_painted=False, model="tiny"))).plans[0]
+    assert own.init is not None
+    assert (own.base.sampling.steps, own.seeds.seed) == (30, 5)
+    again = from_request(request_of_plan(plan))
+    assert (again.mode, again.image, again.source_prompt, again.seed) == ("words", "", CAT, "11")
+    assert same_painting(studio.submit(to_request(again)).plans[0], source.plan)
 
 
 def test_so_is_a_picture_that_carries_its_plan(studio: Studio, source: Record):

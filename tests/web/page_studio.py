@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
+from page_exploring import Comparing
 from PIL import Image, ImageDraw, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
@@ -141,6 +142,11 @@ class FakeStudio:
         self.settings = SimpleNamespace(models_path=Path(__file__).parent / "no-models")
         self.cards = NETWORKS
         self.known = [MODEL, TOLD]
+        comparing = Comparing(self)
+        self.explore, self.exploration = comparing.explore, comparing.exploration
+        self.explorations, self.cancel_exploration = comparing.explorations, comparing.cancel_exploration
+        self.exploration_records = comparing.exploration_records
+        self.exploration_sheet = comparing.exploration_sheet
 
     @contextmanager
     def holding(self, index, step):
@@ -204,7 +210,7 @@ class FakeStudio:
         return Plan(kind="txt2img", seeds=SeedPlan(seed=seed), passes=(base,), init=init, parent=request.parent)
 
     def _init(self, request):
-        if request.kind == "txt2img":
+        if request.kind == "txt2img" or request.image is None:
             return None
         kind, _, name = request.image.partition(":")
         return InitPlan(image=self.record(name).picture if kind == "record" else name)

@@ -27,6 +27,9 @@ from danqing.spec.painting import (
     Variation,
 )
 from danqing.spec.region import Region
+from danqing.spec.retouch import RetouchRequest
+from danqing.spec.retouch_steps import CutoutStep, DetailStep, RestoreFacesStep, TiledDiffusion, UpscaleStep
+from danqing.spec.words_edit import LocalWords, WordsRequest, WordWeight
 from danqing.web.form import NAMES, Form, field_of, from_request, to_request
 
 SEED = st.integers(0, 2**64 - 1)
@@ -98,6 +101,13 @@ WORDS = {"prompt": NAME, "negative_prompt": maybe(TEXT), "weight": unit(0.1, 4),
 LOW, HIGH = st.integers(0, 100), st.integers(101, 500)
 BOX = st.builds(BoxPx, left_px=LOW, top_px=LOW, right_px=HIGH, bottom_px=HIGH)
 REGION = st.builds(Region, **WORDS, box=BOX) | st.builds(Region, **WORDS, mask=REFERENCE)
+DETAIL = {"detect": NAME, "confidence": unit(), "prompt": maybe(TEXT), "strength": unit(), "sort": st.just("largest")}
+STEP = (
+    st.builds(DetailStep, **DETAIL, classes=st.lists(NAME, max_size=2).map(tuple))
+    | st.builds(RestoreFacesStep, visibility=unit(), model=maybe(NAME))
+    | st.builds(UpscaleStep, scale=unit(1, 4), tiled=maybe(st.builds(TiledDiffusion, tile_px=maybe(st.just(128)))))
+    | st.builds(CutoutStep, trim=st.booleans(), background=st.sampled_from([None, "#ff00aa"]))
+)
 COMMON = {
     "prompt": TEXT,
     "negative_prompt": TEXT,
@@ -131,6 +141,7 @@ COMMON = {
     ),
     "output": st.builds(Output, format=st.sampled_from(["png", "jpeg", "webp"]), quality=st.integers(1, 100)),
     "parent": maybe(NAME),
+    "finish": st.lists(STEP, max_size=2).map(tuple),
 }
 FILL = st.sampled_from(["original", "fill", "latent_noise", "latent_nothing"])
 INIT = {
@@ -150,7 +161,25 @@ SOFT = st.builds(
 )
 PIXELS = st.integers(0, 64)
 POINT = st.builds(DragPoint, from_x_px=PIXELS, from_y_px=PIXELS, to_x_px=PIXELS, to_y_px=PIXELS)
+CHANGE = {
+    "image": maybe(REFERENCE),
+    "prompt": TEXT,
+    "source_prompt": TEXT,
+    "technique": st.sampled_from(["prompt_to_prompt", "ledits"]),
+    "inversion": st.sampled_from([None, "direct", "null_text"]),
+    "alignment": st.sampled_from([None, "replace", "refine"]),
+    "weights": st.lists(st.builds(WordWeight, word=NAME, weight=unit(-10, 10)), max_size=2).map(tuple),
+    "cross_share": unit(),
+    "self_share": unit(),
+    "local": st.lists(st.builds(LocalWords, source=NAME, target=NAME), max_size=2).map(tuple),
+    "local_threshold": unit(0.1, 0.9),
+    "edit_threshold": unit(0.1, 0.9),
+    "skip": unit(0, 0.9),
+}
 REQUESTS = st.one_of(
+    st.builds(RetouchRequest, **INIT, steps=st.lists(STEP, min_size=1, max_size=3).map(tuple)),
+    st.builds(WordsRequest, **{**COMMON, **CHANGE}),
+    st.builds(WordsRequest, **CHANGE, negative_prompt=TEXT, count=st.integers(1, 4), parent=maybe(NAME)),
     st.builds(Txt2ImgRequest, **COMMON),
     st.builds(Img2ImgRequest, **INIT),
     st.builds(
@@ -186,6 +215,9 @@ REQUESTS = st.one_of(
 )
 
 
+DOUBTFUL = {"kind": "detail", "confidence": 2}
+COARSE = {"kind": "upscale", "tiled": {"tile_px": 9}}
+OF_A_CHANGE = frozenset({*CHANGE, "image_mix"})
 PULL = {"from_x_px": 1, "from_y_px": 2, "to_x_px": 3, "to_y_px": 4}
 
 
@@ -193,6 +225,17 @@ PULL = {"from_x_px": 1, "from_y_px": 2, "to_x_px": 3, "to_y_px": 4}
 @given(REQUESTS)
 def test_a_request_goes_through_the_form_unchanged(request_):
     assert to_request(from_request(request_)) == request_
+
+
+def test_a_change_of_words_leaves_to_the_picture_what_is_its_own():
+    """Whatever stands in the form's other fields: named in the Request, it would forbid an exact replay."""
+    form = Form(mode="words", image="record:1", prompt="a dog", steps=33, seed="5", model="x", kept={"eta_noise": 1})
+    assert to_request(form).model_fields_set <= {*OF_A_CHANGE, "kind", "styles", "count", "output", "finish"}
+    assert to_request(form).sampling.steps is None
+    own = to_request(Form(**{**vars(form), "as_painted": False, "kept": {}}))
+    assert (own.sampling.steps, own.seed, own.model) == (33, 5, "x")
+    painted = to_request(Form(**{**vars(form), "image": "", "source_prompt": "a cat", "kept": {}}))
+    assert (painted.image, painted.seed) == (None, 5)
 
 
 def test_the_default_form_is_the_default_request():
@@ -236,6 +279,14 @@ def test_no_seed_means_a_random_one(seed):
         (Form(regions=({"prompt": "a", "mask": "record:1"}, {"prompt": "b"})), "regions.1"),
         (Form(regions=({"prompt": "a", "mask": "record:1", "weight": 9},)), "regions.0.weight"),
         (Form(region_engine="magic"), "region_engine"),
+        (Form(mode="words", weights=({"word": "a", "weight": 11},)), "weights.0.weight"),
+        (Form(mode="words", local=({"source": "a", "target": "b"}, {"source": ""})), "local.1.source"),
+        (Form(mode="words", inversion="magic"), "inversion"),
+        (Form(mode="retouch", image="record:1"), "retouch_steps"),
+        (Form(mode="retouch", image="record:1", retouch_steps=(DOUBTFUL,)), "retouch_steps.0.confidence"),
+        (Form(mode="retouch", image="record:1", retouch_steps=(COARSE,)), "retouch_steps.0.tiled"),
+        (Form(finish=({"kind": "cutout"}, {"kind": "cutout", "background": "red"})), "finish.1.background"),
+        (Form(mode="words", cross_share=2), "cross_share"),
         (Form(mode="drag", image="record:1"), "points"),
         (Form(mode="drag", image="record:1", points=({"from_x_px": -1},)), "points"),
         (Form(mode="drag", image="record:1", points=(PULL,), drag_mode="slow"), "drag_mode"),

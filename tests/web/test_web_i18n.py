@@ -104,8 +104,9 @@ def test_no_word_is_unused():
     sources = [*SCRIPTS, *WEB.rglob("*.py")]
     text = "".join(source.read_text(encoding="utf-8") for source in sources)
     built = ("k.", "f.", "o.", "h.", "c.", "l.", "sec.", "s.d.", "s.stage.", "s.brief.", "s.send.", "s.history.")
-    built += ("e.code.", "e.image", "e.mask", "n.kind.", "n.none.")
+    built += ("e.code.", "e.image", "e.mask", "n.kind.", "n.none.", "ax.", "x.axis.", "x.group.")
     built += ("r.engine.", "r.weight.", "r.feather.", "r.prompt.", "r.negative.", "r.box", "r.lasso", "r.brush")
+    built += ("w.", "t.")
     built += ("g.end.", "p.kind.", "p.is.", "p.none.", "p.send.", "p.share.shown.", "p.source.", "p.state.", "p.tab.")
     keys = [key for key in words("en") if not key.startswith(built)]
     assert [key for key in keys if key.removesuffix(".one") not in text] == []

@@ -269,7 +269,7 @@ def test_reuse_brings_regions_back(open_page, served):
     draw(page, (0.1, 0.1), (0.4, 0.6), say="a lamp")
     tool(page, "region-lasso")
     draw(page, (0.6, 0.6), (0.9, 0.6), (0.9, 0.9), say="a chair")
-    page.click(".dq-expert > summary")
+    page.click(".dq-region-section .dq-expert > summary")
     page.select_option("#f-region_engine select", "latent")
     paint(page, "a room")
     asked = last_request(served)

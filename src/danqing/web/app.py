@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _HEAD = """
 <link rel="stylesheet" href="web/static/danqing.css">
+<link rel="stylesheet" href="web/static/explore.css">
 <link rel="icon" href="web/static/seal.svg" type="image/svg+xml">
 <meta name="color-scheme" content="light dark">
 """

@@ -51,7 +51,8 @@ def offers(studio: Studio, model: ModelInfo) -> dict[str, Any]:
         suits it best (None: there is none), `draw` (`pose` or `sketch` where such a map can be drawn by hand), `drawn`
         (whether it always is) and `params` (the annotator's settings); `types`: the control types of A1111 that
         narrow them (`_types`); `models`: the names of every ControlNet that fits; `likes`: whether there is an image
-        adapter for the model; `base`: the model's name; `distilled`: whether the model is told its guidance.
+        adapter for the model; `base`: the model's name; `distilled`: whether the model is told its guidance;
+        `upscalers`: the files that enlarge.
     """
     nets = fitting(studio.controlnets(), model)
     kinds = [(group, key, None) for group, keys in KINDS.items() for key in keys]
@@ -64,6 +65,7 @@ def offers(studio: Studio, model: ModelInfo) -> dict[str, Any]:
         "likes": any(not misfits(adapter, model) for adapter in studio.catalog.image_adapters()),
         "base": model.name,
         "distilled": model.defaults.distilled_guidance is not None,
+        "upscalers": [file.name for file in studio.upscalers()],
     }
 
 

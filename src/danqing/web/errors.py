@@ -11,6 +11,7 @@ from danqing.web.form import field_of
 from danqing.web.i18n import say, words
 
 _ABOUT_A_FIELD = frozenset({"invalid_request", "unsupported", "not_found"})
+_EDITED = frozenset({"points", "retouch_steps", "finish", "source_prompt", "weights", "local"})
 _BOUNDS = re.compile(r"^[≥≤><=\d\s.,…–x×*pxPX-]+$")
 
 
@@ -67,8 +68,8 @@ def _known(error: DanqingError, control: str, language: str) -> str:
         return _about_region(error, control.split(".", maxsplit=2)[2:], language)
     if error.field == "kind" and error.code == "unsupported":
         return say(language, "e.kind")
-    if control == "points":
-        return say(language, "e.points.outside" if error.value else "e.points")
+    if control.partition(".")[0] in _EDITED:
+        return _about_edit(error, control, language)
     return say(language, "e.margins") if error.field == "margins" else ""
 
 
@@ -80,6 +81,33 @@ def _about_control(error: DanqingError, field: list[str], language: str) -> str:
     if field == ["model"]:
         return say(language, "e.control.fit", value=error.value) if error.value else say(language, "e.control.model")
     return ""
+
+
+def _about_edit(error: DanqingError, control: str, language: str) -> str:
+    if control == "points":
+        return say(language, "e.points.outside" if error.value else "e.points")
+    about = _about_step if control.startswith(("retouch_steps", "finish")) else _about_words
+    return about(error, control, language)
+
+
+def _about_step(error: DanqingError, control: str, language: str) -> str:
+    if control == "retouch_steps":
+        return say(language, "e.steps")
+    if control.endswith(".background"):
+        return say(language, "e.step.colour")
+    if control.endswith(".detect") and error.code == "invalid_request":
+        return say(language, "e.step.detect", value=error.value)
+    return ""
+
+
+def _about_words(error: DanqingError, control: str, language: str) -> str:
+    if control == "source_prompt":
+        return say(language, "e.source_prompt") if error.code == "invalid_request" else ""
+    if not control.endswith((".word", ".source", ".target")):
+        return ""
+    if not error.value:
+        return say(language, "e.word.empty")
+    return say(language, "e.word.source" if control.endswith(".source") else "e.word", value=error.value)
 
 
 def _about_region(error: DanqingError, field: list[str], language: str) -> str:

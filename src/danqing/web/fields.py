@@ -15,7 +15,7 @@ from danqing.web.form import Form
 from danqing.web.i18n import say
 
 Kind = Literal["slider", "number", "text", "check", "radio", "choice"]
-INITS = ("img2img", "inpaint", "outpaint", "drag")
+INITS = ("img2img", "inpaint", "outpaint", "drag", "words", "retouch")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ _INPAINT = ("inpaint",)
 _OUTPAINT = ("outpaint",)
 _DRAG = ("drag",)
 _FITTED = ("img2img", "inpaint", "outpaint")
-_PAINTED = ("txt2img", *_FITTED)
+_REPAINTED = (*_FITTED, "drag")
+_PAINTED = ("txt2img", *_FITTED, "words")
 _FILLS = ("original", "fill", "latent_noise", "latent_nothing")
 _SAMPLER_NAMES = tuple(info.name for info in SAMPLERS)
 _SCHEDULE_NAMES = tuple(info.name for info in SCHEDULES if info.key != "automatic")
@@ -100,7 +101,7 @@ _UPSCALER_NAMES = tuple(info.name for info in UPSCALERS)
 COMPOSITION = (
     Control("drag_mode", "radio", options=("fast", "quality"), modes=_DRAG),
     _slider("repair", 0, 1, 0.05, modes=_DRAG),
-    _slider("strength", 0, 1, 0.01, modes=INITS),
+    _slider("strength", 0, 1, 0.01, modes=_REPAINTED),
     Control("only_masked", "check", modes=_INPAINT),
     _slider("padding_px", 0, 256, 4, modes=_INPAINT, needs="only_masked"),
     _slider("mask_blur_px", 0, 64, 1, modes=_INPAINT),
@@ -170,9 +171,23 @@ SECTIONS: dict[str, tuple[Control, ...]] = {
 CONTROLS: dict[str, Control] = {control.name: control for section in SECTIONS.values() for control in section}
 
 
-_ON_CARDS = frozenset(
-    {"mode", "image", "mask", "controls", "image_prompts", "image_mix", "regions", "region_engine", "points"}
+WORDS = (
+    "source_prompt",
+    "as_painted",
+    "technique",
+    "inversion",
+    "alignment",
+    "weights",
+    "cross_share",
+    "self_share",
+    "local",
+    "local_threshold",
+    "edit_threshold",
+    "skip",
 )
+"""What the stage's JavaScript asks of a change of words."""
+_ON_CARDS = frozenset({"mode", "image", "mask", "controls", "image_prompts", "image_mix", "regions", "region_engine"})
+_COMPOSED = _ON_CARDS | {"points", "retouch_steps", *WORDS}
 
 
 def section_of(name: str) -> str | None:
@@ -181,8 +196,9 @@ def section_of(name: str) -> str | None:
     >>> section_of("steps"), section_of("controls.0.weight"), section_of("prompt")
     ('sampling', 'composition', None)
     """
-    if name.partition(".")[0] in _ON_CARDS:
-        return "composition"
+    card = name.partition(".")[0]
+    if card in _COMPOSED or card == "finish":
+        return "finish" if card == "finish" else "composition"
     return next((key for key, controls in SECTIONS.items() if any(c.name == name for c in controls)), None)
 
 

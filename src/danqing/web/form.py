@@ -85,7 +85,21 @@ class Form:
     region_engine: str = ""
     points: tuple[Mapping[str, Any], ...] = ()
     drag_mode: str = "fast"
-    repair: float = 0.5
+    repair: float = 0.3
+    source_prompt: str = ""
+    as_painted: bool = True
+    technique: str = "prompt_to_prompt"
+    inversion: str = ""
+    alignment: str = ""
+    weights: tuple[Mapping[str, Any], ...] = ()
+    cross_share: float | None = 0.4
+    self_share: float | None = 0.6
+    local: tuple[Mapping[str, Any], ...] = ()
+    retouch_steps: tuple[Mapping[str, Any], ...] = ()
+    finish: tuple[Mapping[str, Any], ...] = ()
+    local_threshold: float | None = 0.3
+    edit_threshold: float | None = 0.9
+    skip: float | None = 0.15
     kept: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -120,6 +134,7 @@ _COMMON = {
     "image_mix": "image_mix",
     "regions": "regions",
     "region_engine": "region_engine",
+    "finish": "finish",
 }
 _VARIATION = {"variation_strength": "variation.strength", "variation_seed": "variation.seed"}
 _HIRES = {
@@ -160,6 +175,10 @@ _OUTPAINT = {
     "outpaint_fill": "fill",
 }
 _DRAG = {"points": "points", "mask": "mask", "drag_mode": "mode", "repair": "repair"}
+_EDIT = ("source_prompt", "technique", "inversion", "alignment", "weights", "cross_share", "self_share", "local")
+_WORDS = {name: name for name in ("image", *_EDIT, "local_threshold", "edit_threshold", "skip")}
+_OF_THE_CHANGE = frozenset({*_WORDS, "prompt", "styles", "count", "finish", "format", "quality"})
+"""What is asked of a change of words in any case; all else is the picture's own where `as_painted` says so."""
 _KEPT: dict[str, Any] = {
     "seed_resize": None,
     "eta_noise_seed_delta": 0,
@@ -195,7 +214,9 @@ _KEPT_DRAG: dict[str, Any] = {
     "tuning": DragTuning().model_dump(),
 }
 KEPT_PATHS = frozenset({*_KEPT, *_KEPT_INIT, *_KEPT_HIRES, *_KEPT_DRAG})
-_EMPTY_IS_NONE = frozenset({"model", "vae", "sampler", "schedule", "hires_prompt", "region_engine"})
+_EMPTY_IS_NONE = frozenset(
+    {"model", "vae", "sampler", "schedule", "hires_prompt", "region_engine", "inversion", "alignment"}
+)
 _SEEDS = frozenset({"seed", "variation_seed"})
 _MARGINS = frozenset({"left_px", "right_px", "top_px", "bottom_px"})
 
@@ -209,11 +230,11 @@ def to_request(form: Form) -> Request:
     data: dict[str, Any] = {"kind": form.mode}
     for name, path in _paths(form).items():
         value = _outgoing(name, getattr(form, name))
-        if name in ("image", "mask") and not value:
+        if (name in ("image", "mask") and not value) or _is_left(form, name):
             continue
         _put(data, path, value)
     for path, value in form.kept.items():
-        if path in _kept_defaults(form.mode, hires=form.hires):
+        if path in _kept_defaults(form.mode, hires=form.hires) and (path == "parent" or not _follows(form)):
             _put(data, path, value)
     return parse_request(data)
 
@@ -234,7 +255,7 @@ def from_request(request: Request) -> Form:
         value = _get(data, path)
         if value != default:
             kept[path] = value
-    return _replaced(form, {**values, "kept": kept})
+    return _followed(_replaced(form, {**values, "kept": kept}))
 
 
 def field_of(path: str | None) -> str | None:
@@ -248,16 +269,18 @@ def field_of(path: str | None) -> str | None:
     True
     >>> field_of("controls.1.params.low_threshold")
     'controls.1.params'
-    >>> field_of("regions.0.box.left_px"), field_of("points.3.to_x_px")
-    ('regions.0.box', 'points')
+    >>> field_of("regions.0.box.left_px"), field_of("points.3.to_x_px"), field_of("local.0.source")
+    ('regions.0.box', 'points', 'local.0.source')
     """
     if not path:
         return None
-    if path.startswith(("controls.", "image_prompts.", "regions.")):
+    if path.startswith(("controls.", "image_prompts.", "regions.", "weights.", "local.", "finish.")):
         return ".".join(path.split(".")[:3])
+    if path.partition(".")[0] == "steps":
+        return f"retouch_{'.'.join(path.split('.')[:3])}"
     if path.startswith("points."):
         return "points"
-    every = {**_DRAG, **_OUTPAINT, **_SOFT, **_INPAINT, **_INIT, **_HIRES, **_VARIATION, **_COMMON}
+    every = {**_WORDS, **_DRAG, **_OUTPAINT, **_SOFT, **_INPAINT, **_INIT, **_HIRES, **_VARIATION, **_COMMON}
     named = {target: name for name, target in every.items()}
     named |= {"soft": "soft", "hires": "hires", "variation": "variation_strength", "kind": "mode", "margins": "left_px"}
     named |= {"image_adapter": "image_prompts"}
@@ -276,6 +299,8 @@ def _paths(form: Form) -> dict[str, str]:
         paths |= _VARIATION
     if form.hires:
         paths |= _HIRES
+    if form.mode == "words":
+        return paths | _WORDS
     if form.mode != "txt2img":
         paths |= _INIT
     if form.mode == "inpaint":
@@ -284,18 +309,41 @@ def _paths(form: Form) -> dict[str, str]:
         paths |= _OUTPAINT
     if form.mode == "drag":
         paths |= _DRAG
+    if form.mode == "retouch":
+        paths["retouch_steps"] = "steps"
     return paths
 
 
 def _kept_defaults(mode: str, *, hires: bool) -> dict[str, Any]:
     defaults = dict(_KEPT)
-    if mode != "txt2img":
+    if mode not in ("txt2img", "words"):
         defaults |= _KEPT_INIT
     if mode == "drag":
         defaults |= _KEPT_DRAG
     if hires:
         defaults |= _KEPT_HIRES
     return defaults
+
+
+def _follows(form: Form) -> bool:
+    """Whether model, size, seed and sampling are left to the picture whose words are changed."""
+    return form.mode == "words" and form.as_painted and bool(form.image)
+
+
+def _is_left(form: Form, name: str) -> bool:
+    """Whether the picture decides about a field: words and pictures that a person added still go along."""
+    if not _follows(form) or name in _OF_THE_CHANGE or name.startswith("hires"):
+        return False
+    return name not in ("negative_prompt", "controls", "image_prompts", "image_mix") or not getattr(form, name)
+
+
+def _followed(form: Form) -> Form:
+    """The form of a change of words that follows its picture where the Request says nothing else."""
+    if form.mode != "words":
+        return form
+    names = [name for name in _paths(form) if _is_left(_replaced(form, {"as_painted": True}), name)]
+    plain = all(getattr(form, name) in (getattr(Form(), name), None, "") for name in names)
+    return _replaced(form, {"as_painted": plain and not set(form.kept) - {"parent"}})
 
 
 def _outgoing(name: str, value: Any) -> Any:
@@ -311,7 +359,7 @@ def _outgoing(name: str, value: Any) -> Any:
 
 
 def _incoming(name: str, value: Any) -> Any:
-    if name in _SEEDS or name in _EMPTY_IS_NONE:
+    if name in _SEEDS or name in _EMPTY_IS_NONE or name in ("image", "mask"):
         return "" if value is None else str(value)
     return value
 

@@ -28,6 +28,7 @@ from danqing.web.assets import CANVAS, PROJECTS, STATIC
 from danqing.web.choosing import networks_router
 from danqing.web.drafts import DRAFTS
 from danqing.web.errors import explain
+from danqing.web.exploring import add_exploring
 from danqing.web.fields import label
 from danqing.web.i18n import LANGUAGES, words
 from danqing.web.joining import add_joining
@@ -59,6 +60,7 @@ def add_routes(app: FastAPI, studio: Studio, upload_max_bytes: int) -> None:
     app.include_router(drag_router(studio))
     app.include_router(networks_router(studio))
     add_joining(app, studio)
+    add_exploring(app, studio)
 
 
 def _words_router() -> APIRouter:

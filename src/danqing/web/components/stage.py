@@ -1,12 +1,13 @@
 """The stage: canvas, live progress, results, history and details, in one `gr.HTML` of ours.
 
 Its JavaScript lives in `components/canvas/*.js`. It owns its `value`: `image` (`{"ref", "width_px", "height_px"}` or
-None), `mask` (a PNG data URI or None), `controls` (ControlUnits as JSON), `drawings` (ref of a map → what was
-drawn, so that a pose can be changed again), `likes` (`{"prompts", "mix"}`: image prompts as JSON, and how several are
+None), `mask` (a PNG data URI or None), `controls` (ControlUnits as JSON), `drawings` (ref of a map → what was drawn,
+so that a pose can be changed again), `likes` (`{"prompts", "mix"}`: image prompts as JSON, and how several are
 mixed), `regions` (Regions as JSON, a painted mask as a PNG data URI), `engine` (how they are painted; empty: open),
-`points` (DragPoints as JSON), `kept` (see `web.form`), `project` (id of the one that new pictures join) and
-`language`. Python speaks to it by the prop `command` (`say_to_stage`); it speaks to Python by the events `refill`,
-`draft`, `picture` and `change`. It also fills the places in the form that `place` makes.
+`points` (DragPoints as JSON), `words` (how words are changed: `web.fields.WORDS`), `kept` (see `web.form`), `project`
+(id of the one that new pictures join) and `language`. Python speaks to it by the prop `command` (`say_to_stage`); it
+speaks to Python by the events `refill`, `draft`, `explore`, `picture` and `change`. It also fills the places in the
+form that `place` makes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from danqing.web.fields import SECTIONS
 
 _NUMBERS = itertools.count(1)
 _ON_LOAD = """
-const names = ['refill', 'draft', 'picture', 'change'];
+const names = ['refill', 'draft', 'explore', 'picture', 'change'];
 import(new URL('web/canvas/main.js', document.baseURI).href)
   .then((module) => module.mount({ element, trigger, props, watch, names }));
 """
@@ -33,6 +34,9 @@ EMPTY: dict[str, Any] = {
     "regions": [],
     "engine": "",
     "points": [],
+    "words": {},
+    "retouch_steps": [],
+    "finish": [],
     "kept": {},
     "project": "",
     "language": "en",
@@ -43,7 +47,7 @@ def stage() -> gr.HTML:
     """The canvas and everything around it."""
     return gr.HTML(
         EMPTY,
-        html_template=f'<div class="dq-stage-root" data-sections="{" ".join(SECTIONS)}"></div>',
+        html_template=f'<div class="dq-stage-root" data-sections="{" ".join((*SECTIONS, "explore"))}"></div>',
         js_on_load=_ON_LOAD,
         apply_default_css=False,
         elem_id="dq-stage",

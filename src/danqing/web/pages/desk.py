@@ -19,7 +19,7 @@ from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
 from danqing.spec.registry.upscalers import find_upscaler
 from danqing.studio.precisions import precisions_for
-from danqing.web.fields import CONTROLS, Control, label
+from danqing.web.fields import CONTROLS, WORDS, Control, label
 from danqing.web.form import NAMES, Form
 from danqing.web.i18n import say, words
 
@@ -39,7 +39,7 @@ _NOT_IN_A_DRAG: dict[str, Any] = {
     "resize_mode": "stretch",
     "colour_correction": False,
 }
-"""What is not to be seen while a picture is dragged."""
+"""What is not to be seen while a picture is dragged or retouched."""
 _MASK_PREFIX = "data:image/png;base64,"
 
 
@@ -138,10 +138,19 @@ class Desk:
         held["image_prompts"], held["image_mix"] = tuple(likes.get("prompts") or ()), likes.get("mix") or "tokens"
         if self.model(held.get("model")).defaults.distilled_guidance is None:
             held["distilled"] = None  # its field is not to be seen
+        held["finish"] = tuple(stage.get("finish") or ())
         held["mask"] = self._mask(stage.get("mask")) if held.get("mode") in _MASKED else ""
         kept = dict(stage.get("kept") or {})
         if held.get("mode") == "drag":
             held |= {"points": tuple(stage.get("points") or ()), **_NOT_IN_A_DRAG}
+            kept.pop("refiner", None)
+        elif held.get("mode") == "retouch":
+            held |= {"retouch_steps": tuple(stage.get("retouch_steps") or ()), **_NOT_IN_A_DRAG}
+            kept.pop("refiner", None)
+        elif held.get("mode") == "words":
+            asked: dict[str, Any] = stage.get("words") or {}
+            held |= {name: asked[name] for name in WORDS if name in asked}
+            held |= {name: tuple(held.get(name) or ()) for name in ("weights", "local")}
             kept.pop("refiner", None)
         else:
             held["regions"] = tuple(self._region(n, region) for n, region in enumerate(stage.get("regions") or ()))

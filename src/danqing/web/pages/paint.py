@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from danqing.studio.service import Studio
 
 _FIRST = "en"
-_MODES = ("txt2img", "img2img", "inpaint", "outpaint", "drag")
+_MODES = ("txt2img", "img2img", "inpaint", "outpaint", "drag", "words", "retouch")
 
 
 def build(studio: Studio) -> gr.Blocks:
@@ -32,6 +32,7 @@ def build(studio: Studio) -> gr.Blocks:
                 _actions(desk)
                 for name, controls in SECTIONS.items():
                     _section(desk, name, controls)
+                _explore(desk)
             desk.stage = stage()
         wire(desk)
     return page
@@ -124,6 +125,16 @@ def _section(desk: Desk, name: str, controls: tuple[Control, ...]) -> None:
                 _seed_buttons(desk)
         if name == "composition":
             place("dq-controls")
+        if name == "finish":
+            place("dq-finish")
+
+
+def _explore(desk: Desk) -> None:
+    """The fold that compares; the stage's JavaScript fills it."""
+    fold = gr.Accordion(say(_FIRST, "sec.explore"), open=True, elem_id="sec-explore", elem_classes=["dq-section"])
+    desk.translate(fold, _label_only("sec.explore"))
+    with fold:
+        place("dq-explore")
 
 
 def _start(desk: Desk) -> None:

@@ -15,7 +15,8 @@ from danqing.spec.request import Request
 from danqing.web.components.stage import say_to_stage
 from danqing.web.drafts import draft_of, submit_draft
 from danqing.web.errors import explain
-from danqing.web.fields import CONTROLS, INITS, RATIOS, fit_size, size_of_ratio
+from danqing.web.exploring import exploring
+from danqing.web.fields import CONTROLS, INITS, RATIOS, WORDS, fit_size, size_of_ratio
 from danqing.web.form import from_request, to_request
 from danqing.web.i18n import LANGUAGES, say
 from danqing.web.joining import tie_of
@@ -40,6 +41,7 @@ def wire(desk: Desk) -> None:
     stage, inputs = desk.stage, desk.inputs
     everything = list(inputs.values())
     desk.paint.click(_paint(desk), [stage, *everything], [stage], **raw)
+    stage.explore(exploring(desk), [stage, *everything], [stage], **raw)
     stage.draft(_draft(desk), [stage, *everything], [stage], **raw)
     desk.header.language(_speak(desk), [inputs["model"]], [stage, *(c for c, _ in desk.translated)], **raw)
     stage.refill(_refill(desk), [stage, inputs["prompt"]], [stage, *everything], **raw)
@@ -211,6 +213,8 @@ def _refill(desk: Desk) -> Any:
         likes = {"prompts": list(form.image_prompts), "mix": form.image_mix}
         more = {"keep": dict(form.kept), "controls": list(form.controls), "likes": likes, "engine": form.region_engine}
         more |= {"regions": list(form.regions), "points": list(form.points)}
+        more |= {"retouch_steps": list(form.retouch_steps), "finish": list(form.finish)}
+        more["words"] = {name: getattr(form, name) for name in WORDS}
         size = [shown["width_px"], shown["height_px"]]
         command = say_to_stage("form", image=picture, mask=mask, mode=form.mode, size=size, **more)
         return [command, *desk.updates(shown, language, form.model)]
@@ -251,8 +255,17 @@ def _start_from(desk: Desk, picture: tuple[str, int, int], mode: str, prompt: st
         if not prompt.strip():
             changed["prompt"] = record.plan.base.text.prompt
     image = {"ref": source, "width_px": width, "height_px": height}
-    command = say_to_stage("form", image=image, mask=None, keep=kept, mode=mode, size=list(fitted))
+    shows = {"words": {"source_prompt": _prompt_of(desk, source)}} if mode == "words" else {}
+    command = say_to_stage("form", image=image, mask=None, keep=kept, mode=mode, size=list(fitted), **shows)
     return [command, *desk.updates(changed)]
+
+
+def _prompt_of(desk: Desk, source: str) -> str:
+    """What a picture says that it was painted from; empty where it says nothing."""
+    try:
+        return desk.studio.request_of_picture(desk.picture(source)[0]).prompt
+    except DanqingError:
+        return ""
 
 
 def _pictures_of(desk: Desk, ref: str) -> dict[str, Any] | None:

@@ -121,6 +121,8 @@ export const ICONS = {
   lasso: svg('<path d="M10 4c4 0 7 1.8 7 4.2s-3 4.3-7 4.3-7-1.9-7-4.3S6 4 10 4ZM6 12c-1.2 1.6-.8 3.6 1 4.5"/>'),
   pull: svg('<circle cx="5" cy="15" r="2.2" fill="currentColor"/><path d="M6.8 13.2 15 5M9.8 4.6H15.4V10.2"/>'),
   bend: svg('<path d="M3 6c4.5-3 7 3 14 0M3 10.3c4.5-3 7 3 14 0M3 14.6c4.5-3 7 3 14 0"/>'),
+  up: svg('<path d="m5 12.5 5-5 5 5"/>'),
+  down: svg('<path d="m5 7.5 5 5 5-5"/>'),
   check: svg('<path d="m4.5 10.5 4 4 7-8.5"/>'),
   light: svg('<circle cx="10" cy="10" r="3.3"/><path d="M10 2.5v2M10 15.5v2M2.5 10h2M15.5 10h2M4.7 4.7l1.4 1.4M13.9 13.9l1.4 1.4M4.7 15.3l1.4-1.4M13.9 6.1l1.4-1.4"/>'),
   dark: svg('<path d="M16.5 11.8A7 7 0 0 1 8.2 3.5a7 7 0 1 0 8.3 8.3Z"/>'),

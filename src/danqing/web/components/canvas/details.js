@@ -34,7 +34,7 @@ export class Details {
   fillBar() {
     const { id } = this.record;
     const button = (key, act, name) => el('button', { type: 'button', class: 'dq-act', t: key, 'data-act': name, onclick: act });
-    const sends = ['img2img', 'inpaint', 'outpaint', 'drag', 'hires'].map((to) => button(`s.send.${to}`, () => this.app.send(`record:${id}`, to), to));
+    const sends = ['img2img', 'inpaint', 'outpaint', 'drag', 'words', 'retouch', 'hires'].map((to) => button(`s.send.${to}`, () => this.app.send(`record:${id}`, to), to));
     const info = iconButton('info', 's.details', () => this.toggle(), { 'aria-pressed': String(this.open), class: 'dq-icon dq-info' });
     const download = el('a', { class: 'dq-icon', href: url(`web/records/${id}/picture?download=true`), download: '', tAria: 's.download', tTitle: 's.download' });
     download.innerHTML = iconButton('download', 's.download').innerHTML;

@@ -30,7 +30,7 @@ export async function showError(error) {
   const name = error.field === 'image' || error.field === 'mask' ? 'mode' : error.field;
   if (!name) return false;
   const field = error.section ? await unfold(error.section, name) : wrapper(name);
-  if (!field) return false;
+  if (!field?.offsetParent) return false; // nobody would see it there
   const id = `error-${name}`;
   const note = el('div', { class: 'dq-field-error', id, role: 'alert' }, el('span', { text: error.text }));
   if (error.original && error.original !== error.text && document.documentElement.lang !== 'en') {

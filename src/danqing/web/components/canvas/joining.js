@@ -3,7 +3,7 @@
 import { ask, el, relabel, t, toast, type, url } from './base.js';
 
 const KEPT = 'danqing.project'; // for this tab alone: another one may paint for another client
-const SENDS = ['all', 'img2img', 'inpaint', 'outpaint', 'drag', 'hires'];
+const SENDS = ['all', 'img2img', 'inpaint', 'outpaint', 'drag', 'words', 'retouch', 'hires'];
 const ICON = '<svg viewBox="0 0 20 20" width="18" height="18" fill="none" stroke="currentColor" stroke-width="1.6" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true" focusable="false"><path d="M3 6.5A1.5 1.5 0 0 1 4.5 5h3l2 2h6A1.5 1.5 0 0 1 17 8.5v6a1.5 1.5 0 0 1-1.5 1.5h-11A1.5 1.5 0 0 1 3 14.5ZM10 9.5v4M8 11.5h4"/></svg>';
 
 const kept = (value) => {

@@ -10,9 +10,9 @@ export function emptyPanel() {
   return [el('img', { class: 'dq-hills', src: url('web/static/hills.svg'), alt: '', width: '240', height: '92' }), el('h2', { t: 's.empty.title' }), el('p', { t: 's.empty.text' }), el('div', { class: 'dq-briefs' }, ...briefs), el('p', { class: 'dq-note', t: 's.empty.drop' })];
 }
 
-/** A starting picture is missing. @param choose opens the file dialog */
-export function needPanel(choose) {
-  return [el('h2', { t: 's.need' }), el('p', { t: 's.need.hint' }), el('button', { type: 'button', class: 'dq-act', t: 'choose', onclick: choose })];
+/** A starting picture is missing. @param choose opens the file dialog @param hint key of what else is said */
+export function needPanel(choose, hint) {
+  return [el('h2', { t: 's.need' }), el('p', { t: hint }), el('button', { type: 'button', class: 'dq-act', t: 'choose', onclick: choose })];
 }
 
 /** @param failure {text, original} */

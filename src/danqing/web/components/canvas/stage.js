@@ -6,6 +6,7 @@ import { Describe } from './describe.js';
 import { Details } from './details.js';
 import { Drag } from './drag.js';
 import { Drop } from './drop.js';
+import { Explore } from './explore.js';
 import { Loose } from './enlarge.js';
 import { arrival, clearErrors, paintedSize, showError, unfold } from './fields.js';
 import { History } from './history.js';
@@ -14,6 +15,8 @@ import { Joining } from './joining.js';
 import { Likes } from './likes.js';
 import { Networks } from './networks.js';
 import { Regions } from './regions.js';
+import { Rewording } from './rewording.js';
+import { Steps } from './steps.js';
 import { Views } from './views.js';
 
 export class Stage {
@@ -40,14 +43,20 @@ export class Stage {
     this.networks = new Networks();
     this.drag = new Drag(this);
     this.regions = new Regions(this);
+    this.rewording = new Rewording(this);
+    this.retouch = new Steps(this, 'retouch_steps');
+    this.finish = new Steps(this, 'finish');
     this.drop = new Drop(this);
     this.joining = new Joining(this);
+    this.explore = new Explore(this);
     this.kept = el('div', { class: 'dq-kept', hidden: true });
     const canvas = el('section', { class: 'dq-canvas', tAria: 's.canvas' },
       this.board.toolbar, this.board.board, this.watch.node, this.details.bar, this.loose.bar, this.details.panel);
     element.querySelector('.dq-stage-root').append(canvas, this.history.node);
     document.getElementById('dq-paint')?.closest('.dq-actions')?.after(this.kept);
     arrival('#dq-controls').then((place) => place.append(...this.cards().map(({ node }) => node)));
+    arrival('#dq-finish').then((place) => place.append(this.finish.node));
+    arrival('#dq-explore').then((place) => place.append(this.explore.node));
     onLanguage((tag) => { this.set({ language: tag }); this.relabel(); });
     this.set({ language: language() });
     this.relabel();
@@ -62,7 +71,7 @@ export class Stage {
 
   /** What stands in the form as cards. */
   cards() {
-    return [this.drag, this.regions, this.controls, this.likes];
+    return [this.rewording, this.retouch, this.drag, this.regions, this.controls, this.likes];
   }
 
   set(values) {
@@ -72,8 +81,8 @@ export class Stage {
 
   relabel() {
     relabel(document.querySelector('.dq-stage-root'));
-    for (const { node } of [this.drop, ...this.cards()]) relabel(node);
-    for (const part of [this.history, this.joining, this.details, ...this.cards(), this.describe, this.networks]) part.relabel();
+    for (const { node } of [this.drop, this.finish, this.explore, ...this.cards()]) relabel(node);
+    for (const part of [this.finish, this.history, this.joining, this.details, ...this.cards(), this.describe, this.networks, this.explore]) part.relabel();
     this.watch.show();
     this.showKept();
     this.draw();
@@ -215,6 +224,11 @@ export class Stage {
     return this.modeNow === 'txt2img' ? null : this.value.image?.ref ?? null;
   }
 
+  /** Files that enlarge. */
+  upscalers() {
+    return this.controls.offers.upscalers ?? [];
+  }
+
   /** Whether a dropped picture can go there. */
   offers(purpose) {
     return { control: this.controls.available, like: this.likes.available }[purpose] ?? true;
@@ -270,6 +284,7 @@ export class Stage {
     this.controls.refresh();
     this.regions.fit();
     if (other) this.drag.setAll([]);
+    if (other) this.rewording.otherPicture();
     if (image) this.board.mask.reset(image.width_px, image.height_px);
     if (image && mask) await this.board.mask.load(this.addressOf(mask)).catch(() => toast(t('e.code.not_found')));
     this.show('source');
@@ -293,12 +308,15 @@ export class Stage {
   }
 
   /** Put the control units, picture prompts, regions and pulls of a Request into the form. */
-  setCards({ controls, likes, regions, engine, points, size: [width, height], image }) {
+  setCards({ controls, likes, regions, engine, points, words, retouch_steps: steps, finish, size: [width, height], image }) {
     this.set({ controls, likes });
     this.controls.setUnits(controls);
     this.likes.setAll(likes);
     this.regions.setAll(regions, engine, image ? { width: image.width_px, height: image.height_px } : { width, height });
     this.drag.setAll(points);
+    this.rewording.setAll(words);
+    this.retouch.setAll(steps);
+    this.finish.setAll(finish);
   }
 
   // regions ---------------------------------------------------------------------------------------------------------
@@ -319,9 +337,14 @@ export class Stage {
     if (this.view === 'regions') this.draw();
   }
 
+  /** Whether the mode paints regions. */
+  get takesRegions() {
+    return !['drag', 'words', 'retouch'].includes(this.modeNow);
+  }
+
   /** Go to the regions; `tool` is the one to take into the hand. */
   showRegions(tool = null) {
-    if (this.modeNow === 'drag') return;
+    if (!this.takesRegions) return;
     const [tile] = this.tiles;
     const seen = this.record ?? (tile?.id ? { id: tile.id, width_px: this.width, height_px: this.height } : null);
     if (seen) this.under = { id: seen.id, width: seen.width_px, height: seen.height_px };
@@ -351,6 +374,7 @@ export class Stage {
     if (command.kind === 'job') this.begin(command.id, command.count, command.size);
     else if (command.kind === 'error') this.refuse(command.error);
     else if (command.kind === 'draft') this.onDraft?.(command);
+    else if (command.kind === 'explore') this.explore.take(command);
     else if (command.kind === 'form') {
       this.set({ kept: command.keep ?? {} });
       this.showKept();
@@ -360,10 +384,13 @@ export class Stage {
       if (command.size) this.painted = { width_px: command.size[0], height_px: command.size[1] };
       this.setPicture(command.image, command.mask);
       if (command.controls) this.setCards(command);
+      else if (command.words) this.rewording.setAll(command.words, command.words.source_prompt);
       if (command.mode === 'txt2img' && this.hasResult) this.show('result');
       if (command.mode === 'inpaint') toast(t('s.mask.hint'));
       else toast(t('s.sent'));
       if (command.mode === 'drag') unfold('composition', 'drag_mode');
+      if (command.mode === 'words') unfold('composition', 'words');
+      if (command.mode === 'retouch') unfold('composition', 'retouch_steps');
     } else if (command.kind === 'language') setTimeout(settle, 0, 'words'); // the labels came with it
   }
 }

@@ -24,9 +24,10 @@ export class Views {
 
   /** The ways between starting picture, regions and result. */
   drawSides(starts) {
+    const { stage } = this;
     const { sides } = this.board;
     const here = ['source', 'regions'].includes(this.stage.view) ? this.stage.view : 'result';
-    const there = { source: starts, regions: this.stage.modeNow !== 'drag' && (this.stage.view === 'regions' || this.stage.regions.all.length > 0), result: this.stage.hasResult || this.stage.under !== null };
+    const there = { source: starts, regions: stage.takesRegions && (this.stage.view === 'regions' || this.stage.regions.all.length > 0), result: this.stage.hasResult || this.stage.under !== null };
     for (const button of sides.children) {
       button.hidden = !there[button.dataset.view];
       button.setAttribute('aria-pressed', String(button.dataset.view === here));
@@ -66,9 +67,10 @@ export class Views {
   }
 
   drawSource() {
-    const { image } = this.stage.value;
+    const { stage } = this;
+    const { image } = stage.value;
     if (!image) {
-      return this.board.showPanel(...needPanel(() => this.stage.drop.start.click()));
+      return this.board.showPanel(...needPanel(() => this.stage.drop.start.click(), stage.modeNow === 'words' ? 's.need.words' : 's.need.hint'));
     }
     const { width_px: width, height_px: height } = image;
     const masking = this.stage.modeNow === 'inpaint';

@@ -65,7 +65,7 @@ export class VersionCard {
     const make = current ? null : el('button', { type: 'button', class: 'dq-act', t: 'p.make', tTitle: 'p.make.tip', 'data-act': 'current', onclick: () => this.act(() => post(`projects/${id}/current`, { record })) });
     const paint = (to) => `./?${new URLSearchParams({ record, project: id, ...(to ? { to } : {}) })}`;
     const items = () => [
-      ...['all', 'img2img', 'inpaint', 'outpaint', 'drag'].map((to) => ({ t: to === 'all' ? 's.reuse.all' : `p.send.${to}`, href: url(paint(to)) })),
+      ...['all', 'img2img', 'inpaint', 'outpaint', 'drag', 'words', 'retouch'].map((to) => ({ t: to === 'all' ? 's.reuse.all' : `p.send.${to}`, href: url(paint(to)) })),
       { t: 's.download', href: `${pictureOf(record)}?download=true` },
       { t: 'p.take', danger: true, run: () => this.takeOut() },
     ];
