@@ -36,6 +36,10 @@ OPTION_OF_FIELD = {
     "image_prompts": "--image-prompt",
     "image_mix": "--image-mix",
     "image_adapter": "--image-adapter",
+    "x": "--x",
+    "y": "--y",
+    "z": "--z",
+    "request.count": "--count",
 }
 _SAME_NAME = frozenset({"model", "vae", "syntax", "count", "seed", "noise", "strength", "mask", "fill"})
 
