@@ -86,7 +86,7 @@ def test_strange_names_do_no_harm(tmp_path: Path, names: str):
 
 def test_files_that_are_no_detector(tmp_path: Path):
     (tmp_path / "bad.onnx").write_bytes(b"nothing")
-    with pytest.raises(BadFileError, match=r"bad\.onnx cannot be used"):
+    with pytest.raises(BadFileError, match=r"bad\.onnx cannot be read"):
         Yolo(tmp_path / "bad.onnx")
     flat = write_constant(tmp_path / "flat.onnx", {"out": np.zeros((1, 5), np.float32)}, SIDE, {})
     with pytest.raises(BadFileError, match="it answers"):

@@ -8,16 +8,15 @@ a Python literal, which is parsed, never run.
 from __future__ import annotations
 
 import ast
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import onnxruntime
 
 from danqing.enhance.detailer import Bytes, Floats, Thing, without_doubles
+from danqing.models.onnx_files import open_onnx
 from danqing.spec.errors import BadFileError
 
 GREY = 114
@@ -26,6 +25,8 @@ DEFAULT_SIDE_PX = 640
 MASK_PARTS = 32
 END_TO_END = 6
 """Width of an answer whose doubles are gone already: box, score, class."""
+_ALLOWED = "a YOLO detector or segmenter as ultralytics exports it (format=onnx)"
+_NEXT = "export or copy the file again, or detect face, hand, person or any words"
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,9 @@ class Yolo:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
-        options.log_severity_level = 3
-        try:
-            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            # onnxruntime's own errors have no common class but Exception
-            raise self._bad(str(error)) from error
+        self._session: Any = open_onnx(
+            path, what=f"the detector {path.name}", field="detect", allowed=_ALLOWED, next_step=_NEXT
+        )
         given = self._session.get_inputs()[0]
         sides = [side for side in list(given.shape)[2:] if isinstance(side, int) and side > 0]
         self._name, self.side_px = str(given.name), max(sides, default=DEFAULT_SIDE_PX)
@@ -140,8 +136,8 @@ class Yolo:
             f"the detector {self.path.name} cannot be used: {why[:200]}",
             field="detect",
             value=str(self.path),
-            allowed="a YOLO detector or segmenter as ultralytics exports it (format=onnx)",
-            next_step="export or copy the file again, or detect face, hand, person or any words",
+            allowed=_ALLOWED,
+            next_step=_NEXT,
         )
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from danqing.spec.errors import BadFileError
+from danqing.spec.errors import BadFileError, UnsupportedError
 
 
 def open_onnx(path: Path, *, what: str, field: str, allowed: str, next_step: str) -> Any:
@@ -21,8 +21,17 @@ def open_onnx(path: Path, *, what: str, field: str, allowed: str, next_step: str
 
     Raises:
         BadFileError: It cannot be read.
+        UnsupportedError: onnxruntime is not installed; it comes with an extra.
     """
-    import onnxruntime
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UnsupportedError(
+            f"{what} needs onnxruntime, which is not installed",
+            field=field,
+            value=str(path),
+            next_step="pip install -c constraints.txt '.[annotators]'",
+        ) from error
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
