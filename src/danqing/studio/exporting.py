@@ -6,7 +6,7 @@ import json
 import re
 import unicodedata
 import zipfile
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,8 +18,9 @@ from danqing.spec.record import Record
 from danqing.spec.review import Review
 from danqing.spec.share import ShareLanguage
 from danqing.store.owners import utc_now
-from danqing.store.projects_base import ProjectsStore, ReviewQuery
+from danqing.store.projects_base import ReviewQuery
 from danqing.studio.contact_sheet import Sheet, contact_sheet
+from danqing.studio.project_parts import ProjectParts
 from danqing.studio.sheet_words import SHEET_WORDS
 
 _SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
@@ -44,13 +45,8 @@ class Export:
     chunks: Iterator[bytes]
 
 
-class Exporting(ABC):
+class Exporting(ProjectParts):
     """Export of projects."""
-
-    @property
-    @abstractmethod
-    def _projects(self) -> ProjectsStore:
-        """The open studio's projects."""
 
     @abstractmethod
     def project(self, project_id: str) -> Project:
@@ -59,10 +55,6 @@ class Exporting(ABC):
     @abstractmethod
     def version_tree(self, project_id: str) -> VersionTree:
         """Its versions."""
-
-    @abstractmethod
-    def picture_bytes(self, sha256: str) -> bytes:
-        """A picture."""
 
     def export_project(self, project_id: str, language: str = "en") -> Export:
         """Pictures, Plans, brief, reviews and a contact sheet, in one folder.

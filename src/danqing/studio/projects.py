@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +13,9 @@ from danqing.spec.record import Record
 from danqing.spec.share import ProjectEvent
 from danqing.store.ids import new_id
 from danqing.store.owners import utc_now
-from danqing.store.projects_base import ProjectQuery, ProjectsStore, ReviewQuery
+from danqing.store.projects_base import ProjectQuery, ReviewQuery
 from danqing.studio.differences import compare
-from danqing.studio.feed import Feed
+from danqing.studio.project_parts import ProjectParts
 from danqing.studio.version_tree import Tree
 
 _MANY_REVIEWS = 100_000
@@ -31,26 +31,8 @@ class ItemNotes:
     starred: bool | None = None
 
 
-class Projects(ABC):
+class Projects(ProjectParts):
     """Projects and their versions."""
-
-    @property
-    @abstractmethod
-    def _projects(self) -> ProjectsStore:
-        """The open studio's projects."""
-
-    @property
-    @abstractmethod
-    def _feed(self) -> Feed:
-        """What happens in them."""
-
-    @abstractmethod
-    def record(self, record_id: str) -> Record:
-        """One Record."""
-
-    @abstractmethod
-    def picture_bytes(self, sha256: str) -> bytes:
-        """A picture."""
 
     @abstractmethod
     def picture_path(self, sha256: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Any
 
 from danqing.spec.errors import ConflictError, InvalidRequestError
@@ -13,17 +13,13 @@ from danqing.spec.record import Job, Record
 from danqing.spec.request import Request
 from danqing.spec.review import Review, ReviewBody, ReviewSource, Suggestion, SuggestionState
 from danqing.store.base import Upload
-from danqing.store.projects_base import OpenShare, ProjectsStore, ReviewQuery, Sent, Tie
+from danqing.store.projects_base import OpenShare, ReviewQuery, Sent, Tie
 from danqing.studio.edits import changed_request, edit_request, fitted, mask_png, place_of
+from danqing.studio.project_parts import ProjectParts
 
 
-class Reviews(ABC):
+class Reviews(ProjectParts):
     """Reviews and their suggestions."""
-
-    @property
-    @abstractmethod
-    def _projects(self) -> ProjectsStore:
-        """The open studio's projects."""
 
     @abstractmethod
     def live_project(self, project_id: str) -> Project:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
@@ -25,9 +25,9 @@ from danqing.spec.share import (
 from danqing.store.ids import new_id
 from danqing.store.owners import utc_now
 from danqing.store.plain import without_metadata
-from danqing.store.projects_base import OpenShare, ProjectsStore, ReviewQuery, Secrets
-from danqing.studio.feed import Feed
+from danqing.store.projects_base import OpenShare, ReviewQuery, Secrets
 from danqing.studio.locks import hash_password, is_pass, is_password, make_pass, new_token, token_hash
+from danqing.studio.project_parts import ProjectParts
 from danqing.studio.projects import checked_name
 
 MAX_GUESSES = 10
@@ -55,30 +55,12 @@ class TooManyError(DanqingError):
         self.wait_s = wait_s
 
 
-class Sharing(ABC):
+class Sharing(ProjectParts):
     """Shares."""
-
-    @property
-    @abstractmethod
-    def _projects(self) -> ProjectsStore:
-        """The open studio's projects."""
-
-    @property
-    @abstractmethod
-    def _feed(self) -> Feed:
-        """What happens in them."""
 
     @abstractmethod
     def live_project(self, project_id: str) -> Project:
         """A project that is not deleted."""
-
-    @abstractmethod
-    def record(self, record_id: str) -> Record:
-        """One Record."""
-
-    @abstractmethod
-    def picture_bytes(self, sha256: str) -> bytes:
-        """A picture."""
 
     @abstractmethod
     def thumbnail_bytes(self, record_id: str) -> bytes:
