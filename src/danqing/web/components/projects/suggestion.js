@@ -12,6 +12,7 @@ export class SuggestionLine {
     this.page = page;
     this.job = null;
     this.failed = '';
+    this.seen = new Set(); // jobs watched once: an answer that was on its way may still name an older one
     this.node = el('li', { class: 'dp-suggestion', tabindex: '-1' });
     const point = (on) => () => page.pointing(on ? this.suggestion.id : null, this.review.record_id);
     this.node.addEventListener('pointerenter', point(true));
@@ -40,9 +41,9 @@ export class SuggestionLine {
   }
 
   watch(job) {
-    if (this.seen === job) return;
+    if (this.seen.has(job)) return;
     this.job?.stop();
-    this.seen = job;
+    this.seen.add(job);
     this.failed = '';
     this.job = new JobLine(job, (how, error) => {
       this.job = null;
