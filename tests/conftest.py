@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -32,6 +33,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if reason is not None:
                 item.add_marker(pytest.mark.skip(reason=reason))
     config.stash[SKIPPED] = sorted({reason for reason in missing.values() if reason is not None})
+
+
+def pytest_collection_finish() -> None:
+    """What was imported for the tests stays: no collection of garbage looks through all of it again."""
+    gc.collect()
+    gc.freeze()
 
 
 SKIPPED = pytest.StashKey[list[str]]()

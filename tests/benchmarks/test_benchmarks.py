@@ -19,6 +19,7 @@ FIGURES = {
     "batch_parity": {"max_difference", "max_batch_rows"},
     "cold_start": {"first_picture_s", "help_s"},
     "reviewers": {"reviews_sent", "reviews_kept", "lost", "doubled", "failures", "read_p95_s", "write_p95_s"},
+    "training_throughput": {"ratio_throughput", "ours_pictures_per_s", "bare_pictures_per_s"},
     "words": {"ratio_background", "layout_controlled", "missed_direct", "missed_null_text"},
     "catalog_scan": {"files", "cold_s", "warm_s", "cold_processor_s", "warm_processor_s"},
 }

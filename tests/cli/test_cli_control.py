@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,21 @@ def test_models_lists_them(danqing):
     assert [net["name"] for net in answer.json["controlnets"]] == ["line"]
     assert [one["name"] for one in answer.json["networks"]] == ["ink"]
     assert "ControlNet" in danqing("models").out
+
+
+def test_a_region_as_json_has_a_control_of_its_own(danqing, studio, picture):
+    region = {"prompt": "a house", "box": {"left_px": 0, "top_px": 0, "right_px": 64, "bottom_px": 128}}
+    region["control"] = {"model": "danqing-mini-line", "image": str(picture), "annotator": "canny", "weight": 0.7}
+    answer = danqing("paint", "a street", "--region", json.dumps(region), "--json")
+    assert answer.code == 0, answer.err
+    (asked,) = studio.jobs()[0].request.regions
+    assert (asked.control.model, asked.control.weight) == ("danqing-mini-line", 0.7)
+    assert asked.control.image.startswith("sha256:")
+    for typed, words in (
+        ('{"prompt": ', "no JSON"),
+        ('{"prompt": "a", "mask": 3}', "named by their files"),
+        ('{"prompt": "a", "mask": "m.png", "control": {"image": []}}', "named by their files"),
+    ):
+        wrong = danqing("paint", "a street", "--region", typed, "--json")
+        assert (wrong.code, wrong.error["field"]) == (2, "--region")
+        assert words in wrong.error["message"]

@@ -42,3 +42,15 @@ def test_mistakes_are_told_before_anything_is_painted(danqing, studio, arguments
     assert "Traceback" not in answer.err
     assert studio.jobs() == []
     assert not list(Path().glob("**/*.png"))
+
+
+def test_pictures_join_a_project_by_its_name_or_id(danqing, studio):
+    project = studio.create_project("Tea house")
+    for called, seeds in (("tea house", "1,2"), (project.id, "3")):
+        answer = danqing("explore", "a fox", "--x", f"Seed={seeds}", "--project", called, "-o", "s.png", "--json")
+        assert answer.code == 0, answer.err
+        assert answer.json["project"] == project.id
+    assert len(studio.version_tree(project.id).versions) == 3
+    wrong = danqing("explore", "a fox", "--x", "Seed=1", "--project", "Coffee", "--json")
+    assert (wrong.code, wrong.error["field"], wrong.error["value"]) == (2, "--project", "Coffee")
+    assert len(studio.jobs()) == 3

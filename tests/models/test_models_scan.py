@@ -258,7 +258,9 @@ def test_no_tensor_hash_of_other_files(tmp_path):
 
 def test_resolve_by_everything_that_people_write(a1111):
     scanner = Scanner()
-    files = scanner.compute_hashes(scanner.scan([a1111]))
+    found = scanner.scan([a1111])
+    large = [file for file in found if file.name.startswith("real/")]  # gigabytes of nothing: not hashed here
+    files = [*scanner.compute_hashes([file for file in found if file not in large]), *large]
     cat = next(file for file in files if file.name == "people/cat")
     full = cat.hashes["sha256"]
 

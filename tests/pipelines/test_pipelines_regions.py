@@ -153,6 +153,10 @@ def test_a_network_of_one_region_acts_there_alone(region_easel: Easel):
     assert sorted(len(call.networks) for call in calls) == [0, 1]
     with pytest.raises(UnsupportedError, match="trip through the denoiser"):
         region_easel.plans(regions=[inked], region_engine="attention")
+    chosen, plain_plan = region_easel.plans(regions=[inked])[0], region_easel.plans(regions=[box])[0]
+    assert (chosen.region_engine, plain_plan.region_engine) == ("latent", "attention")
+    assert any("LoRA acts in one of them alone" in note for note in chosen.notes)
+    assert not any("latent" in note for note in plain_plan.notes)
 
 
 def test_what_makes_no_sense_is_refused(easel: Easel):

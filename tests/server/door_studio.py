@@ -14,11 +14,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from door_training import TrainingDoor
 from PIL import Image
 
 from danqing.models.hashes import HashCache
 from danqing.models.networks import NetworkShelf
-from danqing.planning.upscaling import plan_upscale
+from danqing.planning.retouch import Ground, plan_retouch
+from danqing.planning.upscaling import plan_upscale, target_size
 from danqing.review.base import checked_brief, find_reviewer
 from danqing.review.findings import Findings
 from danqing.spec.errors import BadFileError, ConflictError, InvalidRequestError, MissingWeightsError, NotFoundError
@@ -40,13 +42,17 @@ from danqing.store.explorations import FakeExplorations
 from danqing.store.fake_projects import FakeProjects
 from danqing.store.metadata import encode_picture
 from danqing.store.vectors import from_text
+from danqing.studio.consulting import Consulting
 from danqing.studio.exploring import Exploring
-from danqing.studio.exporting import Exporting
+from danqing.studio.exporting import Export, Exporting
 from danqing.studio.feed import Feed
 from danqing.studio.model_files import ModelFiles
+from danqing.studio.pairs import zip_pairs
 from danqing.studio.projects import Projects
+from danqing.studio.refining import RefineOrder
 from danqing.studio.reproduction import plan_of_picture
 from danqing.studio.reviews import Reviews
+from danqing.studio.set_shelf import SetShelf
 from danqing.studio.settings import Settings
 from danqing.studio.sharing import Sharing
 from danqing.studio.upscaling import Upscaled
@@ -133,8 +139,14 @@ class Comparing(Exploring):
     def _planned(self, request):
         return plans_of(request)
 
-    def _queue(self, request, plans, **_):
-        return self._studio._submit_plans(request, plans)
+    def live_project(self, project_id):
+        return self._studio.live_project(project_id)
+
+    def _queue(self, request, plans, *, tie=None, **_):
+        job = self._studio._submit_plans(request, plans)
+        if tie is not None:
+            self._studio._kept.put_items(tie.project, self._studio.job(job.id).records)
+        return job
 
     def record(self, record_id):
         return self._studio.record(record_id)
@@ -146,7 +158,7 @@ class Comparing(Exploring):
         return self._studio.cancel(job_id)
 
 
-class FakeStudio(Projects, Sharing, Reviews, Exporting, ModelFiles):
+class FakeStudio(Projects, Sharing, Reviews, Exporting, ModelFiles, Consulting, SetShelf):
     """Duck-typed `danqing.studio.service.Studio`; `hold=True` leaves jobs running until `finish`."""
 
     def __init__(self, folder: Path, *, hold: bool = False) -> None:
@@ -158,7 +170,7 @@ class FakeStudio(Projects, Sharing, Reviews, Exporting, ModelFiles):
         self._events: dict[str, list] = {}
         self._records: dict[str, Record] = {}
         self.cancelled: list[str] = []
-        self.refinements: dict[str, Refinement] = {}
+        self._refined: dict[str, Refinement] = {}
         self._kept = FakeProjects(self.lock, self._jobs, self._records)
         self.fail_with: Exception | None = None
         self.catalog = SimpleNamespace(networks=NetworkShelf(folder, HashCache(None)))
@@ -167,6 +179,8 @@ class FakeStudio(Projects, Sharing, Reviews, Exporting, ModelFiles):
         self.explorations, self.cancel_exploration = comparing.explorations, comparing.cancel_exploration
         self.exploration_records = comparing.exploration_records
         self.exploration_sheet = comparing.exploration_sheet
+        self.training = TrainingDoor(self)
+        self.training.share_with(self)
 
     def __enter__(self):
         return self
@@ -251,10 +265,23 @@ class FakeStudio(Projects, Sharing, Reviews, Exporting, ModelFiles):
         image, mask = getattr(request, "image", None), getattr(request, "mask", None)
         if mask and self._size_of(image, "image") != self._size_of(mask, "mask"):
             raise InvalidRequestError("the mask is not the size of the picture", field="mask")
-        job = self._submit_plans(request, plans_of(request))
+        plans = plans_of(request)
+        if request.kind == "retouch" and all(step.kind == "upscale" for step in request.steps):
+            plans = (self._enlarged(request, plans[0]),)
+        job = self._submit_plans(request, plans)
         if tie is not None:
             self._kept.put_items(tie.project, self.job(job.id).records)
         return job
+
+    def _enlarged(self, request, plan: Plan) -> Plan:
+        """The Plan with its steps really planned, of the size that they make."""
+        size = self._size_of(request.image, "image")
+        picture = SizePx(width_px=size[0], height_px=size[1])
+        found = plan_retouch(Ground(request, plan.base, MODEL, self, None, 0, lambda *_: {}, picture, 1))
+        for step in request.steps:
+            size = target_size(step, size)
+        base = plan.base.model_copy(update={"size": SizePx(width_px=size[0], height_px=size[1])})
+        return plan.model_copy(update={"passes": (base,), "retouch": found.plan, "notes": tuple(found.notes)})
 
     def _size_of(self, reference: str, field: str) -> tuple[int, int]:
         kind, _, name = reference.partition(":")
@@ -402,27 +429,55 @@ class FakeStudio(Projects, Sharing, Reviews, Exporting, ModelFiles):
         told = Suggestion(box=box, prompt="a red apple", reason="it is green")
         return Findings(reviewer=info.key, suggestions=(told,), note="one change")
 
-    def start_refinement(self, start, options=None, *, brief=None):
+    def start_refinement(self, order):
+        start = order.start
+        if order.project is not None:
+            self.live_project(order.project)
         if isinstance(start, str):
             self.record(start)
         elif start.count != 1:
             raise InvalidRequestError("one picture at a time is refined", field="count", value=start.count)
-        words = checked_brief(brief or "a red apple")
-        reviewer = find_reviewer(options.reviewer).key
-        begun = Refinement(id=f"F{len(self.refinements):05d}", brief=words, reviewer=reviewer)
-        self.refinements[begun.id] = begun
+        begun = Refinement(
+            id=f"F{len(self._refined):05d}",
+            brief=checked_brief(order.brief or "a red apple"),
+            reviewer=find_reviewer(order.options.reviewer).key,
+            options=order.options,
+            project=order.project,
+            record=start if isinstance(start, str) else None,
+            request=None if isinstance(start, str) else start,
+            continues=order.continues,
+        )
+        self._refined[begun.id] = begun
         return begun
 
     def refinement(self, refinement_id):
-        if refinement_id not in self.refinements:
+        if refinement_id not in self._refined:
             raise NotFoundError("there is no such refinement", field="refinement_id", value=refinement_id)
-        return self.refinements[refinement_id]
+        return self._refined[refinement_id]
+
+    def refinements(self, query):
+        if query.project is not None:
+            self.project(query.project)
+        found = [one for one in reversed(self._refined.values()) if query.project in (None, one.project)]
+        return [one for one in found if query.before is None or one.id < query.before][: query.limit]
+
+    def continue_refinement(self, refinement_id):
+        old = self.refinement(refinement_id)
+        if old.state == "running":
+            raise ConflictError("the refinement still runs", value=refinement_id)
+        return self.start_refinement(
+            RefineOrder(old.record or old.request, old.options, old.brief, continues=refinement_id)
+        )
+
+    def export_pairs(self, project_id):
+        self.project(project_id)
+        return Export("pairs.zip", zip_pairs(list(self._refined.values()), "pairs", self))
 
     def cancel_refinement(self, refinement_id):
         begun = self.refinement(refinement_id)
         if begun.state != "running":
             raise ConflictError("the refinement has ended", value=begun.state)
-        self.refinements[refinement_id] = begun.model_copy(update={"state": "cancelled"})
+        self._refined[refinement_id] = begun.model_copy(update={"state": "cancelled"})
         return begun
 
     def _seen(self, texts, sources):

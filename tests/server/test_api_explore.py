@@ -51,6 +51,14 @@ def test_pictures_in_the_body_are_taken(client):
     assert answer.json()["asked"]["request"]["image"].startswith("sha256:")
 
 
+def test_pictures_join_a_project(client):
+    project = client.post(f"{API}/projects", json={"name": "Tea house"}).json()["id"]
+    assert begin(client, project=project).json()["asked"]["project"] == project
+    assert len(client.get(f"{API}/projects/{project}/tree").json()["versions"]) == 6
+    assert problem(begin(client, project="nobody"), 404)["value"] == "nobody"
+    assert problem(begin(client, project="no/body"), 422)["field"] == "project"
+
+
 def test_the_axes_are_listed_with_examples(client):
     axes = client.get(f"{API}/axes").json()["axes"]
     assert {"Seed", "CFG Scale", "Prompt S/R", "Sampler", "LoRA weight"} <= {axis["name"] for axis in axes}

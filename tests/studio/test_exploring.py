@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from danqing.spec.errors import InvalidRequestError, NotFoundError
+from danqing.spec.errors import ConflictError, InvalidRequestError, NotFoundError
 from danqing.spec.explore import Axis, Cell, Exploration, ExploreRequest
 from danqing.spec.request import parse_request
 from danqing.store.owners import utc_now
+from danqing.store.projects_base import Tie
 from danqing.studio import sheet as sheets
 from danqing.studio.service import Studio
 from danqing.studio.settings import load_settings
@@ -138,6 +139,43 @@ def test_nothing_is_queued_if_one_place_cannot_be_painted(studio: Studio) -> Non
     assert len(studio.jobs()) == before
     with pytest.raises(NotFoundError):
         studio.exploration("nothing")
+
+
+def test_every_picture_joins_the_project_below_what_it_starts_from(studio: Studio) -> None:
+    project = studio.create_project("Tea house")
+    origin = studio.submit(parse_request({"prompt": "an apple, 3d", "seed": 1}), tie=Tie(project.id))
+    start = studio.wait(origin.id, timeout_s=60).records[0]
+    asked = comparison(kind="img2img", image=f"record:{start}").model_copy(update={"project": project.id})
+    found = studio.explore(asked)
+    for cell in found.cells:
+        studio.wait(cell.job, timeout_s=60)
+    records = {record.id for record in studio.exploration_records(found.id).values()}
+    versions = {one.record: one.parent for one in studio.version_tree(project.id).versions}
+    assert len(records) == 6
+    assert versions == {start: None} | dict.fromkeys(records, start)
+    assert studio.exploration(found.id).asked.project == project.id
+
+
+def test_a_project_that_is_gone_takes_no_comparison(studio: Studio) -> None:
+    project = studio.create_project("Gone")
+    studio.delete_project(project.id)
+    for name, error in ((project.id, ConflictError), ("nobody", NotFoundError)):
+        with pytest.raises(error):
+            studio.explore(comparison().model_copy(update={"project": name}))
+    assert studio.jobs() == []
+
+
+def test_projects_are_called_by_name_or_id(studio: Studio) -> None:
+    project = studio.create_project("Tea house 茶")
+    assert studio.project_called(project.id) == studio.project_called(" tea  HOUSE 茶") == project
+    with pytest.raises(NotFoundError, match="no such project"):
+        studio.project_called("Tea")
+    other = studio.create_project("tea house 茶")
+    with pytest.raises(ConflictError) as told:
+        studio.project_called("Tea house 茶")
+    assert {project.id, other.id} == set((told.value.allowed or "").split(", "))
+    studio.delete_project(other.id)
+    assert studio.project_called("Tea house 茶") == project
 
 
 def test_a_comparison_outlives_the_studio(begin: Callable[[], Studio]) -> None:

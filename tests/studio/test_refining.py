@@ -20,6 +20,7 @@ from danqing.spec.refine import RefineOptions, RefineRules, Scores
 from danqing.spec.review import Suggestion
 from danqing.studio.pairs import export_pairs
 from danqing.studio.refiner import REFINING, Watch
+from danqing.studio.refining import RefineOrder
 from danqing.studio.revising import Easel, attempts, emphasise, mask_png
 from danqing.workers.pool import FakePool
 from danqing.workers.protocol import JudgeCommand, JudgedMessage, ReviewCommand, ReviewedMessage
@@ -152,7 +153,7 @@ def test_it_can_be_stopped_in_the_middle_of_a_picture(open_studio):
 
 def test_in_a_thread_for_the_api(open_studio):
     studio = open_studio(FakePool(sight=Critic(scores(0.2, 0.5), [(HAT,), ()]).answer))
-    begun = studio.start_refinement(PAINT)
+    begun = studio.start_refinement(RefineOrder(PAINT))
     assert begun.state == "running"
     deadline = time.monotonic() + 20
     while studio.refinement(begun.id).state == "running" and time.monotonic() < deadline:
@@ -163,10 +164,14 @@ def test_in_a_thread_for_the_api(open_studio):
         studio.cancel_refinement(begun.id)
     with pytest.raises(NotFoundError):
         studio.refinement("none")
-    failed = studio.start_refinement("01J00000000000000000000000", brief="x")
+    with pytest.raises(NotFoundError):
+        studio.start_refinement(RefineOrder("01J00000000000000000000000", brief="x"))
+    studio.pool.error = MissingWeightsError("no weights")
+    failed = studio.start_refinement(RefineOrder(PAINT))
     while studio.refinement(failed.id).state == "running":
         time.sleep(0.02)
-    assert studio.refinement(failed.id).error["code"] == "not_found"
+    told = studio.refinement(failed.id)
+    assert (told.state, told.end, told.error["code"]) == ("failed", "failed", "missing_weights")
 
 
 def test_accepted_pairs_become_a_training_set(open_studio, tmp_path: Path):

@@ -148,7 +148,7 @@ def test_the_loss_falls_on_a_toy(done: Finished) -> None:
     lesson = lesson_of(done, guidance=6.0, rank=16)
     optimizer = torch.optim.AdamW(lesson.lora.parameters(), lr=2e-3)
     losses: list[float] = []
-    for _ in range(40):
+    for _ in range(16):
         loss = distill_loss(lesson, 0)
         optimizer.zero_grad()
         loss.backward()

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import threading
 
 import pytest
 from page_hands import SETTLED, TIMEOUT_MS
+from page_projects import serving
+from page_share import Link
 from page_studio import FakeStudio, build_app, until
+from page_tabs import Tabs
 
+from danqing.workers.pool import FakePool
+
+EXPECTED = re.compile(r"Failed to load resource|ERR_FAILED")  # where a test cuts the connection
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
     "--no-sandbox",
@@ -19,6 +26,7 @@ FLAGS = [
     "--disable-sync",
     "--disable-quic",
     "--no-first-run",
+    "--process-per-site",  # see `page_tabs`
 ]
 
 
@@ -31,6 +39,20 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def all_tabs(chromium):
+    opened = Tabs(chromium)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def tabs(all_tabs):
+    """Pages of one test."""
+    yield all_tabs
+    all_tabs.wipe()
 
 
 class Served:
@@ -57,10 +79,9 @@ def served():
 
 
 @pytest.fixture
-def open_page(chromium, served):
+def open_page(tabs, served):
     """Opens the page; afterwards: no request left this machine, and nothing was wrong in the browser's console."""
     until(lambda: served.studio.idle, "a job of the test before goes on")  # or the page would go on watching it
-    contexts = []
     wrong = []
 
     def watch(page):
@@ -69,15 +90,7 @@ def open_page(chromium, served):
         page.on("console", lambda m: wrong.append(f"console: {m.text}") if m.type == "error" else None)
 
     def start(width=1280, height=720, locale="en-US", dark=False, touch=False):
-        context = chromium.new_context(
-            viewport={"width": width, "height": height},
-            locale=locale,
-            color_scheme="dark" if dark else "light",
-            has_touch=touch,
-        )
-        contexts.append(context)
-        context.set_default_timeout(TIMEOUT_MS)
-        page = context.new_page()
+        page = tabs.open(viewport={"width": width, "height": height}, locale=locale, dark=dark, has_touch=touch)
         watch(page)
         page.goto(served.address)
         page.wait_for_selector(SETTLED, timeout=2 * TIMEOUT_MS)  # the whole of Gradio is loaded first
@@ -85,8 +98,44 @@ def open_page(chromium, served):
 
     start.wrong = wrong
     yield start
-    for context in contexts:
-        context.close()
+    tabs.wipe()
+    assert wrong == []
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    """The whole server with a fake painter, for the clients' pages."""
+    with serving(tmp_path_factory.mktemp("share"), FakePool()) as (studio, address):
+        yield Served(studio, address.rstrip("/"))
+
+
+@pytest.fixture
+def link(house):
+    return Link(house)
+
+
+@pytest.fixture
+def open_link(tabs, house):
+    """Opens a client's link; afterwards: no request left this machine, nothing was wrong in the browser's console."""
+    wrong = []
+
+    def hear(message):
+        if message.type == "error" and not EXPECTED.search(message.text):
+            wrong.append(message.text)
+
+    def start(link, width=1280, height=720, locale="en-US", touch=False, ready=".board:not(.coming)"):
+        size = {"width": width, "height": height}
+        # still: colours and places are what they will be
+        page = tabs.open(viewport=size, still=True, locale=locale, has_touch=touch, is_mobile=touch)
+        page.on("request", lambda r: None if r.url.startswith(house.address) else wrong.append(r.url))
+        page.on("pageerror", lambda error: wrong.append(f"page error: {error}"))
+        page.on("console", hear)
+        page.goto(link.address)
+        page.wait_for_selector(ready)
+        return page
+
+    yield start
+    tabs.wipe()
     assert wrong == []
 
 

@@ -33,8 +33,11 @@ class Comparing(Exploring):
             raise NotFoundError("there is no such model", field="model", value=request.model)
         return (self._studio._plan(request, secrets.randbelow(2**31) if request.seed is None else request.seed),)
 
-    def _queue(self, request, plans, **_):
-        return self._studio.submit(request.model_copy(update={"seed": plans[0].seeds.seed}))
+    def live_project(self, project_id):
+        return self._studio.live_project(project_id)
+
+    def _queue(self, request, plans, *, tie=None, **_):
+        return self._studio.submit(request.model_copy(update={"seed": plans[0].seeds.seed}), tie=tie)
 
     def record(self, record_id):
         return self._studio.record(record_id)

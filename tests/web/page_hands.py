@@ -103,6 +103,24 @@ def pull(page, start, *ends, hold=None):
         page.keyboard.up(hold)
 
 
+def on_board(page, kind):
+    """Wait until the tools for a 'region' or a 'drag' lie on the board and everything is drawn."""
+    page.wait_for_selector(f".dq-board[data-editing={kind}]")
+    drawn(page)
+
+
+def near(found, wanted, within=2):
+    return all(abs(a - b) <= within for a, b in zip(found, wanted, strict=True))
+
+
+def reuse(page, record):
+    """Load the page anew and bring the settings of a finished picture into its form."""
+    page.reload()
+    page.wait_for_selector(f"html.dq-settled [data-id='{record.id}'] button")
+    page.click(f"[data-id='{record.id}'] button")
+    page.click("[data-act=all]")
+
+
 def last_request(served):
     return list(served.studio.all_jobs.values())[-1].request
 

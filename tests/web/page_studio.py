@@ -177,6 +177,10 @@ class FakeStudio:
                 raise UnsupportedError("it is not made for the model", field=field, value=unit.model)
             if unit.image is None and request.kind == "txt2img":
                 raise InvalidRequestError("this unit has no picture to follow", field=f"controls.{index}.image")
+        for index, region in enumerate(request.regions):
+            if region.control is not None and region.control.image is None and request.kind == "txt2img":
+                field = f"regions.{index}.control.image"
+                raise InvalidRequestError("this unit has no picture to follow", field=field)
         if request.kind == "outpaint" and not request.margins.any:
             raise InvalidRequestError("no side is extended", field="margins", allowed="at least one side above 0")
         seed = request.seed if request.seed is not None else int(time.time() * 1000) % 2**31

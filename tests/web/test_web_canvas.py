@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from page_hands import drawn, mask_of, paint, stage_value, start
+from page_hands import drawn, fingers, mask_of, paint, stage_value, start
 from PIL import Image
 
 pytestmark = pytest.mark.browser
@@ -76,12 +76,7 @@ def test_pinching_zooms_and_two_fingers_draw_nothing(open_page):
     before = float(page.inner_text(".dq-zoom").removesuffix("%"))
     box = page.locator(".dq-board").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    touch = page.context.new_cdp_session(page)
-
-    def send(kind, *places):
-        points = [{"x": px, "y": py, "id": n} for n, (px, py) in enumerate(places)]
-        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-
+    send = fingers(page)
     send("touchStart", (x - 20, y))
     send("touchStart", (x - 20, y), (x + 20, y))
     for n in range(1, 6):

@@ -12,11 +12,14 @@ from page_hands import (
     fingers,
     last_request,
     late_frames,
+    near,
     newest,
+    on_board,
     paint,
     place,
     png_of,
     pull,
+    reuse,
     stage_value,
     start,
 )
@@ -51,10 +54,6 @@ def points(page):
     ]
 
 
-def near(found, wanted, within=1):
-    return all(abs(a - b) <= within for a, b in zip(found, wanted, strict=True))
-
-
 def test_pulls_and_pins_are_painted(open_page, served):
     page = open_page()
     open_drag(page)
@@ -72,9 +71,9 @@ def test_pulls_and_pins_are_painted(open_page, served):
     assert (request.kind, request.mode, request.strength, request.mask) == ("drag", "quality", 0.7, None)
     assert request.width_px is None
     found = [(p.from_x_px, p.from_y_px, p.to_x_px, p.to_y_px) for p in request.points]
-    assert near(found[0], (30, 30, 50, 30))
-    assert near(found[1], (60, 60, 80, 70))
-    assert near(found[2], (20, 80, 20, 80))
+    assert near(found[0], (30, 30, 50, 30), 1)
+    assert near(found[1], (60, 60, 80, 70), 1)
+    assert near(found[2], (20, 80, 20, 80), 1)
     assert found[2][:2] == found[2][2:]
 
 
@@ -84,21 +83,21 @@ def test_either_end_is_moved_deleted_undone(open_page):
     pull(page, (0.3, 0.3), (0.5, 0.5))
     first = points(page)
     pull(page, (0.505, 0.505), (0.7, 0.4))
-    assert near(points(page)[0], (30, 30, 70, 40))
+    assert near(points(page)[0], (30, 30, 70, 40), 1)
     pull(page, (0.305, 0.305), (0.2, 0.6))
-    assert near(points(page)[0], (20, 60, 70, 40))
+    assert near(points(page)[0], (20, 60, 70, 40), 1)
     page.click(".dq-toolbar [data-t-aria='s.undo']")
     page.click(".dq-toolbar [data-t-aria='s.undo']")
     assert points(page) == first
     page.click(".dq-toolbar [data-t-aria='s.redo']")
-    assert near(points(page)[0], (30, 30, 70, 40))
+    assert near(points(page)[0], (30, 30, 70, 40), 1)
     page.mouse.click(*place(page, 0.705, 0.405))  # chooses, does not pin
     assert len(points(page)) == 1
     page.focus(".dq-board")
     page.keyboard.press("Delete")
     assert points(page) == []
     page.keyboard.press("Control+z")
-    assert near(points(page)[0], (30, 30, 70, 40))
+    assert near(points(page)[0], (30, 30, 70, 40), 1)
 
 
 def test_pulls_by_keyboard(open_page):
@@ -203,18 +202,13 @@ def test_reuse_brings_pulls_back(open_page, served):
     paint(page, "a swan")
     page.wait_for_selector("[data-act=drag]")
     page.click("[data-act=drag]")
-    page.wait_for_selector(BOARD)
-    drawn(page)
+    on_board(page, "drag")
     pull(page, (0.3, 0.3), (0.5, 0.4))
     start(page)
     page.wait_for_selector("body:not(.dq-running)")
     asked = last_request(served)
     assert asked.parent is not None
-    record = newest(served)
-    page.reload()
-    page.wait_for_selector(f"html.dq-settled [data-id='{record.id}'] button")
-    page.click(f"[data-id='{record.id}'] button")
-    page.click("[data-act=all]")
+    reuse(page, newest(served))
     page.wait_for_selector(BOARD)
     page.wait_for_function("window.danqing.stage.value.points.length === 1")
     expect(page.locator(".dq-arrows .shaft")).to_have_count(1)

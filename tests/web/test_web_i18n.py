@@ -108,6 +108,8 @@ def test_no_word_is_unused():
     built += ("r.engine.", "r.weight.", "r.feather.", "r.prompt.", "r.negative.", "r.box", "r.lasso", "r.brush")
     built += ("w.", "t.")
     built += ("g.end.", "p.kind.", "p.is.", "p.none.", "p.send.", "p.share.shown.", "p.source.", "p.state.", "p.tab.")
+    built += ("e.reviewer.", "m.", "p.end.", "p.lacks.", "p.outcome.", "p.refine.", "p.rev.", "p.score.", "p.step.")
+    built += ("p.way.",)
     keys = [key for key in words("en") if not key.startswith(built)]
     assert [key for key in keys if key.removesuffix(".one") not in text] == []
 

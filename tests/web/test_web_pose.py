@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from page_hands import drawn, drop, paint, png_of, stage_value, start, toast
+from page_hands import drawn, drop, fingers, paint, png_of, stage_value, start, toast
 from page_studio import FOREIGN, LINE, POSE, picture
 from PIL import Image
 from playwright.sync_api import expect
@@ -277,12 +277,11 @@ def test_fingers_draw_at_390_px_and_no_english_is_left(open_page, kind):
     page.wait_for_selector("dialog[open]")
     drawn(page)
     assert page.evaluate("document.querySelector('dialog').scrollWidth") <= 390
-    touch = page.context.new_cdp_session(page)
+    send = fingers(page)
     board = page.locator("dialog .dq-board").bounding_box()
     x, y = on_screen(page, 7) if kind == "draw_pose" else (board["x"] + 100, board["y"] + 100)
     for name, places in (("touchStart", [(x, y)]), ("touchMove", [(x + 40, y - 40)]), ("touchEnd", [])):
-        points = [{"x": px, "y": py, "id": 1} for px, py in places]
-        touch.send("Input.dispatchTouchEvent", {"type": name, "touchPoints": points})
+        send(name, *places)
     expect(page.locator("dialog [data-t-aria='s.undo']")).to_be_enabled()
     english, chinese = words("en"), words("zh-Hans")
     translated = {english[key] for key in english if english[key] != chinese[key]}

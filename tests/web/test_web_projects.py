@@ -9,7 +9,7 @@ import zipfile
 
 import httpx
 import pytest
-from page_hands import BRIEF, SETTLED, TIMEOUT_MS, toast
+from page_hands import BRIEF, SETTLED, TIMEOUT_MS, drawn, toast
 from page_projects import serving
 from page_studio import until
 from playwright.sync_api import expect
@@ -62,15 +62,12 @@ def desk(tmp_path_factory):
 
 
 @pytest.fixture
-def open_projects(chromium, desk):
+def open_projects(tabs, desk):
     """Opens an address of the studio; afterwards: nothing left this machine, nothing was wrong in the console."""
-    contexts, wrong = [], []
+    wrong = []
 
     def start(path="projects", ready=".dp-list.ready, .dp-project.ready", **options):
-        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 720}, "locale": "en-US", **options})
-        contexts.append(context)
-        context.set_default_timeout(TIMEOUT_MS)
-        page = context.new_page()
+        page = tabs.open(**{"locale": "en-US", **options})
         stays = (desk.address, "data:", "blob:")
         page.on("request", lambda r: None if r.url.startswith(stays) else wrong.append(f"request to {r.url}"))
         page.on("pageerror", lambda error: wrong.append(f"page error: {error}"))
@@ -80,8 +77,7 @@ def open_projects(chromium, desk):
         return page
 
     yield start
-    for context in contexts:
-        context.close()
+    tabs.wipe()
     assert wrong == []
 
 
@@ -314,6 +310,24 @@ def test_renames_archives_and_deletes_with_a_way_back(open_projects, desk):
     assert (live.name, live.archived_at, live.deleted_at) == ("Kept", None, None)
 
 
+def test_a_card_that_says_the_same_stays_where_it_is(open_projects, desk):
+    """One that is drawn anew while it is pressed loses the press, and its menu."""
+    project, _ = desk.project("Pressed")
+    page = open_projects()
+    card = page.locator(f'[data-project="{project.id}"]')
+    with page.expect_response("**/projects?*"):
+        page.click('[data-state="active"]')
+    drawn(page)
+    held = card.element_handle()
+    with page.expect_response("**/projects?*"):
+        page.click('[data-state="active"]')
+    drawn(page)
+    assert held.evaluate("(node) => node.isConnected")
+    desk.studio.change_project(project.id, name="Renamed")
+    page.click('[data-state="active"]')
+    expect(card.locator(".dp-card-name")).to_have_text("Renamed")
+
+
 def test_links_are_changed_renewed_and_closed(open_projects, desk):
     project, record = desk.project("Links")
     page = open_projects(f"projects/{project.id}")
@@ -404,3 +418,20 @@ def test_the_paint_page_joins_a_project_and_takes_a_version(open_projects, desk)
     page.click(".dq-nav a >> nth=1")
     page.wait_for_selector(".dp-list.ready")
     expect(page.locator(".dp-card-name").first).to_have_text("Other")
+
+
+def test_a_comparison_joins_the_project_of_the_header(open_projects, desk):
+    project, record = desk.project("Compared on the page", prompt="a lantern, 3d")
+    page = open_projects(f"?record={record}&to=img2img&project={project.id}", ready=SETTLED)
+    page.wait_for_function(f"window.danqing.stage.value.image?.ref === 'record:{record}'")
+    expect(page.locator(".dq-joins")).to_have_value(project.id)
+    page.fill(BRIEF, "a lantern, 3d")
+    page.click("#sec-explore > button")
+    page.select_option('[id="f-explore.x"] select', "strength")
+    page.fill('[id="f-explore.x"] input', "0.3, 0.6, 0.9")
+    page.click(".dq-explore-all")
+    expect(page.locator("dialog.dq-sheet[open] .dq-cell[data-record]:not([data-record=''])")).to_have_count(3)
+    found = desk.studio.explorations()[0]
+    painted = {one.id for one in desk.studio.exploration_records(found.id).values()}
+    versions = {one.record: one.parent for one in desk.versions(project.id)}
+    assert versions == {record: None} | dict.fromkeys(painted, record)

@@ -12,11 +12,14 @@ from page_hands import (
     fingers,
     last_request,
     late_frames,
+    near,
     newest,
+    on_board,
     paint,
     place,
     png_of,
     pull,
+    reuse,
     stage_value,
     start,
 )
@@ -48,8 +51,7 @@ def open_regions(page, tool="box", size=None):
             page.fill(f"#f-{name} input", str(side))
             page.keyboard.press("Tab")
     page.click(f"[data-region-tool={tool}]")
-    page.wait_for_selector(BOARD)
-    drawn(page)
+    on_board(page, "region")
 
 
 def draw(page, start, *ends, say="", hold=None):
@@ -68,10 +70,6 @@ def tool(page, name):
 def area(served, reference):
     data = served.studio.picture_bytes(reference.removeprefix("sha256:"))
     return np.asarray(Image.open(io.BytesIO(data)).convert("L"))
-
-
-def near(found, wanted, within=2):
-    return all(abs(a - b) <= within for a, b in zip(found, wanted, strict=True))
 
 
 def test_boxes_over_an_empty_frame_of_the_size_to_be_painted(open_page, served):
@@ -275,12 +273,7 @@ def test_reuse_brings_regions_back(open_page, served):
     asked = last_request(served)
     assert asked.region_engine == "latent"
     page.wait_for_selector(".dq-record-bar:not([hidden])")
-    record = newest(served)
-    page.reload()
-    page.wait_for_selector("html.dq-settled .dq-board")
-    page.wait_for_selector(f"[data-id='{record.id}'] button")
-    page.click(f"[data-id='{record.id}'] button")
-    page.click("[data-act=all]")
+    reuse(page, newest(served))
     page.wait_for_function("window.danqing.stage.value.regions.length === 2")
     start(page)
     again = last_request(served)
@@ -316,3 +309,42 @@ def test_twelve_are_the_most(open_page):
     assert len(regions(page)) == 12
     colours = page.evaluate("new Set(window.danqing.stage.regions.all.map((r) => r.color)).size")
     assert colours == 12
+
+
+def test_a_region_gets_a_lora_and_a_control_of_its_own(open_page, served):
+    page = open_page()
+    open_regions(page)
+    draw(page, (0.1, 0.1), (0.4, 0.6), say="a red rose")
+    page.select_option("#f-region_engine select", "attention", force=True)
+    page.click(f"{CARD} .dq-more > summary")
+    lora = page.locator(f"{CARD} .dq-region-lora")
+    expect(lora.locator("option")).to_have_count(4)  # none, and what fits the model
+    expect(lora.locator(".dq-hint")).to_be_hidden()
+    lora.locator("select").select_option("ink wash")
+    written = page.locator(f"{CARD} textarea >> nth=0")
+    expect(written).to_have_value("a red rose, ink wash painting <lora:ink wash:0.8>")
+    expect(lora.locator(".dq-hint")).to_be_visible()
+    lora.locator("input").fill("0.5")
+    page.keyboard.press("Tab")
+    expect(written).to_have_value("a red rose, ink wash painting <lora:ink wash:0.5>")
+    page.click(".dq-region-control")
+    control = "[id='f-regions.0.control']"
+    page.fill("#f-prompt textarea", "a garden")
+    page.click("#dq-paint")
+    error = page.locator("[id='f-regions.0.control.image'] .dq-field-error")
+    expect(error).to_be_visible()
+    reference = "sha256:" + served.studio.upload(png_of(picture("lines", 1, 64, 64))).sha256
+    page.evaluate("(ref) => window.danqing.stage.regions.all[0].card.control.card.setPicture(ref)", reference)
+    page.locator(f"{control} input[type=range]").first.fill("0.7")
+    start(page)
+    request = last_request(served)
+    assert request.region_engine is None  # the engine that would let a LoRA act everywhere is let go
+    (region,) = request.regions
+    assert region.prompt == "a red rose, ink wash painting <lora:ink wash:0.5>"
+    assert (region.control.image, region.control.weight) == (reference, 0.7)
+    assert region.control.model
+    lora.locator("select").select_option("")
+    expect(written).to_have_value("a red rose")
+    page.click(f"{control} .dq-card-head .dq-icon")
+    expect(page.locator(control)).to_have_count(0)
+    assert regions(page)[0]["control"] is None

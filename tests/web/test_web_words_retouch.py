@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from page_hands import BRIEF, drop, last_request, newest, paint, png_of, start, toast
+from page_hands import BRIEF, drop, last_request, newest, paint, png_of, reuse, start, toast
 from page_studio import picture
 from playwright.sync_api import expect
 
+from danqing.spec.retouch_steps import DetailStep
 from danqing.web.i18n import words
 
 pytestmark = pytest.mark.browser
@@ -16,14 +17,6 @@ def send(page, to):
     page.wait_for_selector(f"[data-act={to}]")
     page.click(f"[data-act={to}]")
     page.wait_for_selector(f"body[data-mode={to}]")
-
-
-def again(page, record):
-    """A fresh page, and on it everything of this picture."""
-    page.reload()
-    page.wait_for_selector(f"html.dq-settled [data-id='{record.id}'] button")
-    page.click(f"[data-id='{record.id}'] button")
-    page.click("[data-act=all]")
 
 
 def test_words_of_a_record_are_changed(open_page, served):
@@ -50,7 +43,7 @@ def test_words_of_a_record_are_changed(open_page, served):
     assert [(w.word, w.weight) for w in asked.weights] == [("grass", 1.8)]
     assert [(w.source, w.target) for w in asked.local] == [("cat", "dog")]
     assert not asked.model_fields_set & {"seed", "sampling", "guidance", "model", "width_px", "negative_prompt"}
-    again(page, newest(served))
+    reuse(page, newest(served))
     expect(page.locator("#f-source_prompt textarea")).to_have_value("a cat on grass")
     expect(page.locator("[id='f-weights.0.weight'] input")).to_have_value("1.8")
     page.click("#f-weights [data-t-aria=remove]")
@@ -127,7 +120,7 @@ def test_a_picture_is_retouched_step_by_step(open_page, served):
     assert (detail.detect, detail.prompt, detail.max_count, detail.strength) == ("apple", "a green apple", 2, 0.4)
     assert (large.scale, large.upscaler, large.tiled.mode, large.tiled.strength) == (3, None, "tiles", 0.3)
     assert (cut.background, cut.trim) == ("#ff8800", False)
-    again(page, newest(served))
+    reuse(page, newest(served))
     expect(page.locator("#f-retouch_steps .dq-step-card")).to_have_count(3)
     page.click("[id='f-retouch_steps.1'] [data-t-aria='t.delete']")
     expect(page.locator("#f-retouch_steps .dq-step-card")).to_have_count(2)
@@ -149,3 +142,38 @@ def test_any_painting_is_finished_by_steps(open_page, served):
     asked = last_request(served)
     assert (asked.kind, [one.kind for one in asked.finish]) == ("txt2img", ["cutout", "restore_faces"])
     assert (asked.finish[0].trim, asked.finish[1].visibility) == (True, 0.5)
+
+
+def test_a_detail_has_the_fields_that_users_of_adetailer_know(open_page, served):
+    page = open_page(locale="zh-CN")
+    page.fill(BRIEF, "a street")
+    page.click("#sec-finish > button")
+    page.click("#f-finish [data-step=detail]")
+    page.click("[id='f-finish.0'] summary")
+    start(page)
+    assert last_request(served).finish == (DetailStep(),)  # what stands there at first is what the spec has
+    step(page, "finish", "0.classes").fill("cat, 狗，bird")
+    step(page, "finish", "0.min_area").fill("0.01")
+    step(page, "finish", "0.max_area").fill("0.5")
+    step(page, "finish", "0.keep").select_option("confidence")
+    step(page, "finish", "0.outline").uncheck()
+    step(page, "finish", "0.offset_x_px").fill("-12")
+    step(page, "finish", "0.offset_y_px").fill("8")
+    step(page, "finish", "0.merge").select_option("merge_invert")
+    page.wait_for_selector("body:not(.dq-running)")
+    start(page)
+    asked = DetailStep(
+        classes=("cat", "狗", "bird"),
+        min_area=0.01,
+        max_area=0.5,
+        keep="confidence",
+        outline=False,
+        offset_x_px=-12,
+        offset_y_px=8,
+        merge="merge_invert",
+    )
+    assert last_request(served).finish == (asked,)
+    page.wait_for_selector("body:not(.dq-running)")
+    reuse(page, newest(served))
+    expect(step(page, "finish", "0.classes")).to_have_value("cat, 狗, bird")
+    expect(step(page, "finish", "0.merge")).to_have_value("merge_invert")

@@ -40,7 +40,9 @@ def read_embedding(path: Path) -> dict[str, dict[str, Tensor]]:
     return _by_word(found, path)
 
 
-def write_embedding(path: Path, vectors: Mapping[str, Tensor], *, name: str, step: int = 0) -> None:
+def write_embedding(
+    path: Path, vectors: Mapping[str, Tensor], *, name: str, step: int = 0, about: Mapping[str, str] | None = None
+) -> None:
     """Write an embedding as A1111 reads it: `.pt` in its own form, or `.safetensors`, also with SDXL's two names.
 
     Args:
@@ -48,13 +50,15 @@ def write_embedding(path: Path, vectors: Mapping[str, Tensor], *, name: str, ste
         vectors: [n, width] by encoder.
         name: The word.
         step: How long it was trained.
+        about: Further facts, for example `sd_checkpoint` (first ten digits of the model's hash), `sd_checkpoint_name`.
     """
     plain = {encoder: tensor.detach().cpu().contiguous() for encoder, tensor in vectors.items()}
     if path.suffix.lower() == ".safetensors" or set(plain) != {""}:
-        save_file({encoder or "emb_params": tensor for encoder, tensor in plain.items()}, path)
+        said = {"format": "pt", "name": name, "step": str(step), **(about or {})}
+        save_file({encoder or "emb_params": tensor for encoder, tensor in plain.items()}, path, said)
         return
     data = {"string_to_token": {"*": 265}, "string_to_param": {"*": plain[""]}, "name": name, "step": step}
-    torch.save(data | {"sd_checkpoint": None, "sd_checkpoint_name": None}, path)
+    torch.save(data | {"sd_checkpoint": None, "sd_checkpoint_name": None} | dict(about or {}), path)
 
 
 def _by_word(found: Mapping[str, Any], path: Path) -> dict[str, dict[str, Tensor]]:

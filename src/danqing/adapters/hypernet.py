@@ -76,6 +76,10 @@ class HypernetModule(nn.Module):
         """For x [b, t, width]."""
         return self.linear(x)
 
+    def ready(self, like: Tensor) -> HypernetModule:
+        """Itself, in the format and on the device of what it is given."""
+        return self.to(like.device, like.dtype)
+
 
 @dataclass
 class Hypernetwork:
@@ -116,6 +120,10 @@ class ActingHypernet:
 
     hypernet: Hypernetwork
     weights: Tensor
+
+    def strengths(self) -> RowWeights:
+        """As layers ask for them."""
+        return RowWeights(self.weights)
 
 
 def read_hypernetwork(path: Path) -> Hypernetwork:
@@ -203,7 +211,7 @@ def hypernets_acting(unet: nn.Module, networks: Sequence[ActingHypernet]) -> Ite
 
 
 def _changer(networks: Sequence[ActingHypernet], side: int) -> Any:
-    strengths = [RowWeights(one.weights) for one in networks]
+    strengths = [one.strengths() for one in networks]
 
     def hook(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         x: Tensor = inputs[0]
@@ -213,7 +221,7 @@ def _changer(networks: Sequence[ActingHypernet], side: int) -> Any:
                 continue
             weights, rows = weighted.chosen(x)
             if len(weights):
-                net = pair[side].to(x.device, x.dtype)
+                net = pair[side].ready(x)
                 x = add_rows(x, net(x if rows is None else x[rows]), weights, rows)
         return (x, *inputs[1:])
 

@@ -36,6 +36,10 @@ class ExploreCommand(WorkerOptions, PaintOptions):
     vary_seeds: Annotated[bool, typer.Option("--vary-seeds", help="A seed of its own for each picture.")] = False
     no_legend: Annotated[bool, typer.Option("--no-legend", help="No values beside rows and columns.")] = False
     gap: Annotated[int, typer.Option("--gap", help="Between pictures, in pixels.")] = 12
+    project: Annotated[
+        str | None,
+        typer.Option("--project", metavar="NAME|ID", help="Every picture becomes a version of this project."),
+    ] = None
     out: Annotated[str, typer.Option("-o", "--out", metavar="FILE", help="The sheet (.png .jpg .webp).")] = (
         "out/explore.png"
     )
@@ -52,6 +56,7 @@ def explore(options: ExploreCommand) -> None:
 
     Examples: danqing explore "red apple, 3d" --x "CFG Scale=1-9 (+2)" --y "Prompt S/R=red apple,penguin"  ·
     danqing explore "a fox" --x "LoRA weight=ink: 0-1 (+0.25)" --y Seed=1-4 -o foxes.webp  ·  danqing explore x --axes
+    ·  danqing explore "a tea house" --x Seed=1-4 --project "Tea house"
     """
     terminal = terminal_of(options)
     if options.axes:
@@ -73,8 +78,9 @@ def explore(options: ExploreCommand) -> None:
         lines_of(first)
     settings = settings_of(options)
     with open_studio(options) as studio, in_option_words():
+        project = None if options.project is None else studio.project_called(options.project)
         asked = _asked(options, upload_pictures(data, studio, settings.upload_max_bytes))
-        found = studio.explore(asked)
+        found = studio.explore(asked.model_copy(update={"project": None if project is None else project.id}))
         terminal.remark(f"{len(found.cells)} pictures: {' × '.join(found.names)}")
         follow_all(studio, [studio.job(cell.job) for cell in found.cells], terminal)
         sheet = studio.exploration_sheet(found.id, SheetLook(max(0, options.gap), legend=not options.no_legend))
@@ -89,6 +95,7 @@ def explore(options: ExploreCommand) -> None:
         {
             "path": str(path),
             "exploration": found.id,
+            "project": found.asked.project,
             "width_px": sheet.width,
             "height_px": sheet.height,
             "pictures": [{"x": x, "y": y, "z": z, "record": r.id} for (x, y, z), r in sorted(records.items())],

@@ -36,7 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("danqing.cli.doctor", "Check device, versions, folders and weights."),
     "prompt": ("danqing.cli.prompt", "Explain what the prompt language makes of a prompt."),
     "dataset": ("danqing.cli.dataset", "Make the data that a model of the built-in family learns from."),
-    "train": ("danqing.cli.train", "Train a model of the built-in family."),
+    "train": ("danqing.cli.train", "Train your own: styles, subjects, words, controls; or the built-in family."),
     "eval": ("danqing.cli.evaluate", "Measure how good the built-in family is."),
     "demo": ("danqing.cli.demo", "Paint a contact sheet of sixteen briefs."),
 }

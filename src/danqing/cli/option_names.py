@@ -30,12 +30,14 @@ OPTION_OF_FIELD = {
     "output.format": "--format",
     "clip_skip": "--clip-skip",
     "margins": "--expand",
+    "finish": "--finish",
     "controls": "--control",
     "regions": "--region",
     "region_engine": "--region-engine",
     "image_prompts": "--image-prompt",
     "image_mix": "--image-mix",
     "image_adapter": "--image-adapter",
+    "project": "--project",
     "x": "--x",
     "y": "--y",
     "z": "--z",
@@ -68,6 +70,10 @@ def option_of(field: str) -> str:
     """
     if field.startswith("--"):
         return field
+    if field.startswith("finish."):
+        _, place, *name = field.split(".")
+        inside = ".".join(part for part in name if part != "tiled")
+        return f"--finish (step {int(place) + 1}){': ' if inside else ''}{inside}" if place.isdecimal() else "--finish"
     short = field.removeprefix("sampling.")
     if short in _SAME_NAME or short in {"sampler", "steps", "eta"}:
         return f"--{short}"

@@ -36,6 +36,9 @@ def paint(options: PaintCommand) -> None:
     --control makes the picture follow another one: the ControlNet, the picture, the annotator that makes its map, how
     strongly, and in which share of the steps. Without a picture (danqing-mini-line::canny) it follows the --init one.
 
+    --finish does what `danqing retouch` does, after the last pass and in the order given: "detail face,strength=0.5",
+    "restore-faces", "upscale 2", "cutout"; behind the step's name stands what the option of that name takes there.
+
     --image-prompt paints like a picture, beside the words or without any; several may be given, each with its weight.
 
     Examples: danqing paint "a red apple, 3d" --seed 7 -o apple.png  ·  danqing paint "a hat" --init cat.png

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from danqing.cli.control_option import SYNTAX, parse_control
+from danqing.cli.finish_option import FINISH_SYNTAX, parse_finish
 from danqing.cli.image_option import SYNTAX as IMAGE_SYNTAX
 from danqing.cli.image_option import parse_image_prompt
 from danqing.cli.region_option import SYNTAX as REGION_SYNTAX
@@ -28,7 +29,7 @@ def _option(*names: str, help: str, panel: str, metavar: str | None = None) -> A
 
 _BRIEF, _SIZES, _SAMPLING = "Brief", "Size and count", "Sampling"
 _INIT, _HIRES, _VARIATION = "From a picture", "Second, larger pass", "Variation"
-_CONTROL, _LIKE = "Control", "Like a picture"
+_CONTROL, _LIKE, _FINISH = "Control", "Like a picture", "When it is painted"
 _NO_PICTURE = f"sha256:{'0' * 64}"
 
 
@@ -120,6 +121,15 @@ class PaintOptions:
     refiner_at: Annotated[
         float | None, _option("--refiner-at", help="Share of the steps before it, for example 0.8.", panel=_HIRES)
     ] = None
+    finish: Annotated[
+        list[str] | None,
+        _option(
+            "--finish",
+            help='A step of `danqing retouch`: "detail face", "upscale 2", "cutout"; repeatable, in order.',
+            panel=_FINISH,
+            metavar=FINISH_SYNTAX,
+        ),
+    ] = None
     variation_seed: Annotated[int | None, _option("--variation-seed", help="Second seed.", panel=_VARIATION)] = None
     variation_strength: Annotated[
         float | None, _option("--variation-strength", help="Share of the second seed.", panel=_VARIATION)
@@ -162,6 +172,7 @@ def request_data(options: PaintOptions, output_format: str | None) -> dict[str, 
         "image_prompts": [parse_image_prompt(text) for text in options.image_prompt or ()] or None,
         "image_mix": options.image_mix,
         "image_adapter": options.image_adapter,
+        "finish": [parse_finish(text) for text in options.finish or ()] or None,
         "output": _set(format=output_format),
         **_init(options),
     }
@@ -321,11 +332,19 @@ def _with_pictures(data: dict[str, Any], named: Callable[[str, str], str]) -> di
         for unit in data.get("controls", ())
     ]
     prompts = [one | {"image": named(one["image"], "--image-prompt")} for one in data.get("image_prompts", ())]
-    regions = [
-        one | ({"mask": named(one["mask"], "--region")} if "mask" in one else {}) for one in data.get("regions", ())
-    ]
+    regions = [_with_region_pictures(one, named) for one in data.get("regions", ())]
     lists = {"controls": controls, "image_prompts": prompts, "regions": regions}
     return data | changed | {name: units for name, units in lists.items() if units}
+
+
+def _with_region_pictures(region: dict[str, Any], named: Callable[[str, str], str]) -> dict[str, Any]:
+    """A region with its mask renamed, and the pictures of its ControlNet."""
+    changed: dict[str, Any] = {"mask": named(region["mask"], "--region")} if region.get("mask") else {}
+    control = region.get("control")
+    if isinstance(control, dict):
+        unit: dict[str, Any] = dict(control)
+        changed["control"] = unit | {key: named(unit[key], "--region") for key in ("image", "mask") if unit.get(key)}
+    return region | changed
 
 
 def read_file(path: Path, option: str, max_bytes: int) -> bytes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Any
+from typing import Any, cast
 
 from danqing.spec.errors import InvalidRequestError
 
@@ -24,7 +25,14 @@ def parse_region(text: str) -> dict[str, Any]:
     'leaves'
     >>> parse_region("sky.png~24:clouds")
     {'mask': 'sky.png', 'feather_px': 24, 'prompt': 'clouds'}
+
+    As JSON it is what the API takes, with file names for pictures; so it may have a ControlNet of its own:
+
+    >>> parse_region('{"prompt": "a house", "mask": "left.png", "control": {"model": "line", "image": "house.png"}}')
+    {'prompt': 'a house', 'mask': 'left.png', 'control': {'model': 'line', 'image': 'house.png'}}
     """
+    if text.lstrip().startswith("{"):
+        return _from_json(text)
     start = len("record:") if text.startswith("record:") else 0
     colon = text.find(":", start)
     place = _PLACE.fullmatch(text[:colon].strip()) if colon > 0 else None
@@ -45,11 +53,23 @@ def parse_region(text: str) -> dict[str, Any]:
     return found
 
 
-def _unreadable(text: str) -> InvalidRequestError:
+def _from_json(text: str) -> dict[str, Any]:
+    try:
+        region = cast("dict[str, Any]", json.loads(text))
+    except json.JSONDecodeError as error:
+        raise _unreadable(text, f"no JSON: {error.msg} at character {error.pos + 1}") from error
+    control = region.get("control")
+    pictures = [region.get("mask"), *(control.get(name) for name in ("image", "mask") if isinstance(control, dict))]
+    if any(one is not None and not isinstance(one, str) for one in pictures):
+        raise _unreadable(text, "pictures are named by their files, or by record:ID")
+    return region
+
+
+def _unreadable(text: str, why: str = "") -> InvalidRequestError:
     return InvalidRequestError(
-        "the region cannot be read",
+        f"the region cannot be read{': ' if why else ''}{why}",
         field="--region",
         value=text,
-        allowed=SYNTAX,
+        allowed=f"{SYNTAX}, or one region as JSON",
         next_step='for example --region "0,0,64,128:a red heart, 3d"',
     )

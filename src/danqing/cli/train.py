@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from danqing.cli import train_methods, train_runs
 from danqing.spec.errors import NotFoundError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -18,7 +19,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 @app.callback()
 def train() -> None:
-    """Train a model of the built-in family."""
+    """Train your own: styles, subjects, words, controls; look after runs; train the built-in family."""
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -44,6 +45,10 @@ def builtin(
     command += ["--data", str(data)] if data is not None else []
     command += ["--resume"] if resume else []
     raise typer.Exit(run_module([*command, *context.args]))
+
+
+train_methods.register(app)
+train_runs.register(app)
 
 
 def _configs() -> Traversable:

@@ -158,21 +158,28 @@ class TextEncoder:
     def _encode_chunk(self, chunk: Chunk, mode: EmphasisMode, clip_skip: int) -> TextState:
         ids = torch.tensor([chunk.ids], device=self.device)
         with self._placed(chunk):
-            output: Any = self.model(ids, output_hidden_states=True)
-        pooled = output.text_embeds[0].to(torch.float32) if "text_embeds" in output else None
+            z, pooled = self.states(ids, clip_skip)
+        first = None if pooled is None else pooled[0]
+        if all(weight == 1.0 for weight in chunk.multipliers):
+            return TextState(z[0], first)
+        multipliers = torch.tensor([chunk.multipliers], device=self.device)
+        return TextState(apply_emphasis(z, multipliers, mode)[0], first)
+
+    def states(self, ids: Tensor, clip_skip: int) -> tuple[Tensor, Tensor | None]:
+        """What the model reads of token ids [b, 77]: float32 [b, 77, width], and pooled [b, width] where it has that.
+
+        Gradients flow where they are wanted: training calls this.
+        """
+        output: Any = self.model(ids, output_hidden_states=True)
+        pooled = output.text_embeds.to(torch.float32) if "text_embeds" in output else None
         if self.options.pooled:
-            pooled = output.pooler_output[0].to(torch.float32)
+            pooled = output.pooler_output.to(torch.float32)
         if self.options.hidden:
             # SDXL was trained on the layer before the last, so that a clip skip of 1 and of 2 are the same.
-            z = output.hidden_states[-max(2, clip_skip)].to(torch.float32)
-        else:
-            # The text tower moved up a level in transformers 5.
-            tower: Any = getattr(self.model, "text_model", self.model)
-            z = tower.final_layer_norm(output.hidden_states[-clip_skip]).to(torch.float32)
-        if all(weight == 1.0 for weight in chunk.multipliers):
-            return TextState(z[0], pooled)
-        multipliers = torch.tensor([chunk.multipliers], device=self.device)
-        return TextState(apply_emphasis(z, multipliers, mode)[0], pooled)
+            return output.hidden_states[-max(2, clip_skip)].to(torch.float32), pooled
+        # The text tower moved up a level in transformers 5.
+        tower: Any = getattr(self.model, "text_model", self.model)
+        return tower.final_layer_norm(output.hidden_states[-clip_skip]).to(torch.float32), pooled
 
 
 def _joined(chunks: Sequence[TextState]) -> TextState:

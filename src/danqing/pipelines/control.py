@@ -15,7 +15,7 @@ from danqing.pipelines.context import Context
 from danqing.spec.control import INPAINT_ANNOTATOR
 from danqing.spec.errors import InvalidRequestError
 from danqing.spec.geometry import BoxPx, SizePx
-from danqing.spec.plan import ControlPlan
+from danqing.spec.plan import ControlPlan, PassPlan
 from danqing.spec.registry.controls import union_id
 
 
@@ -68,11 +68,15 @@ class PassControl:
     def rows(self, conds: int, unconds: int, perturbed: int) -> ControlInput:
         """What it adds to a Call with rows in this order: prompt parts, negative prompt, perturbed rows."""
         other = 0.0 if self.unit.cond_only else 1.0
+        return self.on((1.0,) * conds + (other,) * unconds + (1.0,) * perturbed)
+
+    def on(self, rows: tuple[float, ...]) -> ControlInput:
+        """What it adds to a Call where it acts on each row by this factor."""
         return ControlInput(
             net=self.unit.model,
             hint=self.hint,
             weight=self.unit.weight,
-            rows=(1.0,) * conds + (other,) * unconds + (1.0,) * perturbed,
+            rows=rows,
             fading=self.unit.mode == "prompt",
             mask=self.mask,
             union_id=union_id(self.unit.control_type),
@@ -91,17 +95,18 @@ def pass_controls(context: Context, index: int, scene: Scene) -> tuple[PassContr
         MissingWeightsError: An annotator's network is not installed.
     """
     planned = context.plan.passes[index]
-    units = [
-        unit
-        for unit in context.plan.controls
-        if unit.weight > 0
-        and unit.passes in ("both", planned.kind)
-        and (planned.kind == "base" or unit.annotator != INPAINT_ANNOTATOR)
-    ]
-    return tuple(_ready(context, unit, planned.size, scene) for unit in units)
+    units = [unit for unit in context.plan.controls if acts_in(unit, planned)]
+    return tuple(ready(context, unit, planned.size, scene) for unit in units)
 
 
-def _ready(context: Context, unit: ControlPlan, size: SizePx, scene: Scene) -> PassControl:
+def acts_in(unit: ControlPlan, planned: PassPlan) -> bool:
+    """Whether a unit has anything to do in a pass."""
+    wanted = unit.weight > 0 and unit.passes in ("both", planned.kind)
+    return wanted and (planned.kind == "base" or unit.annotator != INPAINT_ANNOTATOR)
+
+
+def ready(context: Context, unit: ControlPlan, size: SizePx, scene: Scene) -> PassControl:
+    """A unit with its map of this size. Errors as `pass_controls`."""
     mask = None if unit.mask is None else _region(context, unit, size, scene.frame)
     if unit.annotator == INPAINT_ANNOTATOR:
         return PassControl(unit, _holes(scene), mask)

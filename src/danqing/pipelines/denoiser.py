@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from danqing.engine.calls import Denoise, ModelKey, Report, SizeNumbers
+from danqing.engine.calls import ControlInput, Denoise, ModelKey, Report, SizeNumbers
 from danqing.models.text import TextState
 from danqing.pipelines.conditioning import Conditioning
 from danqing.pipelines.context import Context
@@ -140,14 +140,15 @@ class Denoiser:
         perturbed = 1 if self.guidance.pag_scale > 0 else 0
         regions = stage.regions
         beside = [] if regions is None else regions.beside()
-        denying = [region for region in beside if guided and region.own_negative]
+        denying = [region for region in beside if guided and region.denies_alone(step, self.steps)]
         moment = Moment(x, sigma, step, stage)
         read = Reading(
             said=[*parts, *(region.words.at(step)[0][0] for region in beside)],
             denied=[*([negative] if guided else []), *(region.words.at(step)[1] for region in denying)],
             perturbed=[parts[0]] if perturbed else [],
         )
-        answers = yield from self._ask(moment, read, stage.networks)
+        owners = [*(None for _ in parts), *beside, *([None] if guided else []), *denying, *([None] * perturbed)]
+        answers = yield from self._ask(moment, read, stage.networks, owners)
         said, denied = answers[: len(read.said)], answers[len(read.said) : len(read.said) + len(read.denied)]
         conds, uncond = said[: len(parts)], denied[0] if guided else None
         if regions is not None and regions.engine == "latent":
@@ -173,18 +174,24 @@ class Denoiser:
         """Estimates for a region with networks of its own: its words, then what it denies."""
         said, denied = region.words.at(moment.step)
         refused = [] if negative is None else [denied if region.own_negative else negative]
-        return (yield from self._ask(moment, Reading([said[0]], refused), region.networks))
+        owners = [region for _ in (said[0], *refused)]
+        return (yield from self._ask(moment, Reading([said[0]], refused), region.networks, owners))
 
     def _ask(
-        self, moment: Moment, read: Reading, networks: tuple[NetworkPlan, ...]
+        self,
+        moment: Moment,
+        read: Reading,
+        networks: tuple[NetworkPlan, ...],
+        owners: Sequence[PassRegion | None] = (),
     ) -> Generator[Any, Any, list[Tensor]]:
-        """The denoiser's estimates for each row, [1, c, h, w] each."""
+        """The denoiser's estimates for each row, [1, c, h, w] each; `owners` says which rows are of a region."""
         stage, step = moment.stage, moment.step
         planned = self.context.plan.passes[self.pass_index]
         counts = (len(read.said), len(read.denied), len(read.perturbed))
         states = [*read.said, *read.denied, *read.perturbed]
         negatives = [len(read.said) <= row < len(read.said) + len(read.denied) for row in range(len(states))]
         controls = tuple(one.rows(*counts) for one in self.controls if one.acts_at(step, self.steps))
+        controls += own_controls(owners, negatives, step, self.steps)
         shown = None if stage.images is None else stage.images.at(step, self.steps, *counts)
         pooled = tuple(state.pooled for state in states if state.pooled is not None)
         if stage.images is not None and pooled:
@@ -215,6 +222,28 @@ class Denoiser:
         """A Call with what a denoiser of another kind adds; `counts` are its rows as `Reading` lists them."""
         del step, counts
         return call
+
+
+def own_controls(
+    owners: Sequence[PassRegion | None], negatives: Sequence[bool], step: int, steps: int
+) -> tuple[ControlInput, ...]:
+    """The ControlNets of single regions in a Call, each on the rows of its region alone.
+
+    Args:
+        owners: The region of each row; None for a row of the whole.
+        negatives: Whether the row reads a negative prompt.
+        step: Counted from 0.
+        steps: Of the pass.
+    """
+    found: list[ControlInput] = []
+    for region in {id(one): one for one in owners if one is not None}.values():
+        control = region.steered(step, steps)
+        if control is not None:
+            other = 0.0 if control.unit.cond_only else 1.0
+            factors = [other if negative else 1.0 for negative in negatives]
+            mine = zip(owners, factors, strict=True)
+            found.append(control.on(tuple(factor if one is region else 0.0 for one, factor in mine)))
+    return tuple(found)
 
 
 def size_numbers(planned: PassPlan, *, negative: bool = False) -> SizeNumbers:

@@ -67,7 +67,8 @@ def _foreign(context: Context, index: int, before: Tensor | Image.Image) -> Step
 def _scene(context: Context, index: int) -> Scene:
     """What units without a picture follow where the pass before left only latents: the init picture."""
     init = context.plan.init
-    if init is None or not context.plan.controls:
+    steered = context.plan.controls or any(region.control for region in context.plan.regions)
+    if init is None or not steered:
         return Scene()
     picture = pixels.flatten(context.pictures.open(init.image))
     return Scene(pixels.resize(picture, context.plan.passes[index].size, init.resize_mode))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from danqing.engine.calls import Describe, Description, EncodeImage, ModelKey, Report
 from danqing.pipelines import conditioning, image_prompts, regions
 from danqing.pipelines.context import Context, Step
-from danqing.pipelines.control import Scene, pass_controls
+from danqing.pipelines.control import Frame, PassControl, Scene, pass_controls
 from danqing.pipelines.denoiser import Blend, Denoiser, Stage
 from danqing.sampling.guidance import GuidanceSettings
 from danqing.sampling.noise import NoiseSettings, PictureNoise
@@ -62,7 +62,11 @@ def run_pass(context: Context, index: int, start: Start) -> Step[Tensor]:
     yield Report(0, steps, context.fraction(0), index, "encode")
     controls = pass_controls(context, index, start.scene)
     stages = yield from pass_stages(context, index, key, steps)
-    stages = yield from _with_regions(context, index, stages, latent_shape(described, planned.size), start.scene)
+    if planned.regions:
+        own = regions.region_controls(context, index, start.scene)
+        controls += regions.beside_the_whole(context, own)
+        shape = latent_shape(described, planned.size)
+        stages = yield from _with_regions(context, index, stages, shape, (start.scene.frame, own))
     noise = PictureNoise(noise_settings(context.plan.seeds, described.info.latent_scale))
     extra = start.extra
     if extra is None and described.info.is_inpainting:
@@ -123,11 +127,16 @@ def pass_stages(context: Context, index: int, key: ModelKey, steps: int) -> Step
 
 
 def _with_regions(
-    context: Context, index: int, stages: list[Stage], shape: tuple[int, int, int, int], scene: Scene
+    context: Context,
+    index: int,
+    stages: list[Stage],
+    shape: tuple[int, int, int, int],
+    placed: tuple[Frame | None, Sequence[PassControl | None]],
 ) -> Step[list[Stage]]:
+    """The stages with the pass's regions; `placed` is the part of the picture, and each region's ControlNet."""
     found: list[Stage] = []
     for stage in stages:
-        prepared = yield from regions.prepare(context, stage.key, index, shape[2:], scene.frame)
+        prepared = yield from regions.prepare(context, stage.key, index, shape[2:], *placed)
         found.append(replace(stage, regions=prepared))
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image, ImageDraw
@@ -14,7 +14,7 @@ from danqing.engine.calls import ModelKey, RegionInput
 from danqing.pipelines import conditioning, pixels
 from danqing.pipelines.conditioning import Conditioning
 from danqing.pipelines.context import Context, Step
-from danqing.pipelines.control import Frame
+from danqing.pipelines.control import Frame, PassControl, Scene, acts_in, ready
 from danqing.spec.geometry import SizePx
 from danqing.spec.network import NetworkPlan
 from danqing.spec.plan import PassPlan, RegionPlan, RegionWords
@@ -31,6 +31,7 @@ class PassRegion:
         own_negative: Whether its negative prompt is not the whole's.
         networks: LoRA and hypernetworks of the whole, and its own.
         apart: Whether it has networks of its own.
+        control: A ControlNet that acts in it alone.
     """
 
     mask: Tensor
@@ -38,6 +39,16 @@ class PassRegion:
     own_negative: bool
     networks: tuple[NetworkPlan, ...]
     apart: bool
+    control: PassControl | None = None
+
+    def steered(self, step: int, steps: int) -> PassControl | None:
+        """Its ControlNet, where that acts at this step."""
+        return self.control if self.control is not None and self.control.acts_at(step, steps) else None
+
+    def denies_alone(self, step: int, steps: int) -> bool:
+        """Whether its estimate for the negative prompt is another one than the whole's."""
+        control = self.steered(step, steps)
+        return self.own_negative or (control is not None and not control.unit.cond_only)
 
 
 @dataclass(frozen=True)
@@ -105,8 +116,45 @@ def blend(whole: Tensor, masks: Sequence[Tensor], estimates: Sequence[Tensor]) -
     return torch.where(total > 0, mixed / (1.0 + total), whole)
 
 
+def region_controls(context: Context, index: int, scene: Scene) -> tuple[PassControl | None, ...]:
+    """The unit of each of the Plan's regions in a pass, with a map of its size; None where nothing acts.
+
+    Args:
+        context: The Plan on its way.
+        index: Which pass.
+        scene: What the pass starts from.
+
+    Raises:
+        MissingWeightsError: An annotator's network is not installed.
+    """
+    planned = context.plan.passes[index]
+    found: list[PassControl | None] = []
+    for place in context.plan.regions:
+        unit = place.control
+        if unit is None or not planned.regions or not acts_in(unit, planned):
+            found.append(None)
+            continue
+        made = ready(context, unit, planned.size, scene)
+        area = _area(context, place, planned.size, scene.frame)
+        found.append(replace(made, mask=area if made.mask is None else made.mask * area))
+    return tuple(found)
+
+
+def beside_the_whole(context: Context, controls: Sequence[PassControl | None]) -> tuple[PassControl, ...]:
+    """The regions' units that act on the whole's own rows: all by attention, none by the latent engine."""
+    if context.plan.region_engine != "attention":
+        return ()
+    pairs = sorted(zip(context.plan.regions, controls, strict=True), key=lambda one: one[0].model_dump_json())
+    return tuple(control for _, control in pairs if control is not None)
+
+
 def prepare(
-    context: Context, key: ModelKey, index: int, grid: tuple[int, int], frame: Frame | None
+    context: Context,
+    key: ModelKey,
+    index: int,
+    grid: tuple[int, int],
+    frame: Frame | None,
+    controls: Sequence[PassControl | None],
 ) -> Step[PassRegions | None]:
     """The regions of a pass for one model.
 
@@ -116,6 +164,7 @@ def prepare(
         index: Which pass.
         grid: Height and width of its latents.
         frame: Which part of the picture it paints; None for the whole.
+        controls: The unit of each region, as `region_controls` gives them.
     """
     plan, planned = context.plan, context.plan.passes[index]
     if not planned.regions:
@@ -126,7 +175,8 @@ def prepare(
         planned = planned.model_copy(update={**own, "regions": plain})
     base_steps = plan.base.sampling.steps if planned.kind == "hires" else None
     found: list[PassRegion] = []
-    for place, words in sorted(zip(plan.regions, planned.regions, strict=True), key=_order):
+    latent = plan.region_engine == "latent"
+    for place, words, control in sorted(zip(plan.regions, planned.regions, controls, strict=True), key=_order):
         said = yield from conditioning.encode(key, _with_words(planned, words), base_steps)
         found.append(
             PassRegion(
@@ -135,13 +185,14 @@ def prepare(
                 own_negative=words.own_negative,
                 networks=(*planned.networks, *words.networks),
                 apart=bool(words.networks),
+                control=control if latent else None,
             )
         )
     return PassRegions(plan.region_engine, tuple(found))
 
 
-def _order(one: tuple[RegionPlan, RegionWords]) -> str:
-    place, words = one
+def _order(one: tuple[RegionPlan, RegionWords, PassControl | None]) -> str:
+    place, words, _ = one
     return words.model_dump_json() + place.model_dump_json()
 
 
@@ -153,7 +204,12 @@ def _with_words(planned: PassPlan, words: RegionWords) -> PassPlan:
 
 
 def _mask(context: Context, place: RegionPlan, size: SizePx, grid: tuple[int, int], frame: Frame | None) -> Tensor:
-    """A region's weight on the latent grid [1, 1, h, w]; soft at its edge, never beyond it by more than the feather."""
+    """A region's weight on the latent grid [1, 1, h, w]."""
+    return functional.adaptive_avg_pool2d(_area(context, place, size, frame), grid) * place.weight
+
+
+def _area(context: Context, place: RegionPlan, size: SizePx, frame: Frame | None) -> Tensor:
+    """Where a region lies, in [0, 1], [1, 1, H, W]; soft at its edge, never beyond it by more than the feather."""
     drawn = pixels.blur(_drawn(context, place), place.feather_px / 2)
     mode = context.plan.init.resize_mode if context.plan.init else "stretch"
     if frame is not None:
@@ -161,8 +217,7 @@ def _mask(context: Context, place: RegionPlan, size: SizePx, grid: tuple[int, in
         drawn = pixels.resize_mask(cut, size, "stretch")
     elif drawn.size != (size.width_px, size.height_px):
         drawn = pixels.resize_mask(drawn, size, mode)
-    values = torch.from_numpy(pixels.as_floats(drawn))[None, None]
-    return functional.adaptive_avg_pool2d(values, grid) * place.weight
+    return torch.from_numpy(pixels.as_floats(drawn))[None, None]
 
 
 def _drawn(context: Context, place: RegionPlan) -> Image.Image:

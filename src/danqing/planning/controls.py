@@ -11,6 +11,7 @@ from danqing.spec.errors import DanqingError, InvalidRequestError, UnsupportedEr
 from danqing.spec.model import ControlNetInfo, ModelInfo, ModelRef
 from danqing.spec.painting import InpaintRequest, OutpaintRequest, Txt2ImgRequest
 from danqing.spec.plan import ControlPlan
+from danqing.spec.region import RegionEngine
 from danqing.spec.registry.annotators import find_annotator, resolve_parameters
 from danqing.spec.registry.control_filters import map_type
 from danqing.spec.registry.controls import union_type
@@ -53,14 +54,48 @@ def plan_controls(
         UnsupportedError: A ControlNet that does not fit a model, with the reason.
         InvalidRequestError: An annotator, setting or picture that makes no sense.
     """
-    planned: list[ControlPlan] = []
-    for index, unit in enumerate(request.controls):
-        try:
-            planned.append(_plan(unit, request, catalog, models))
-        except DanqingError as error:
-            error.field = _indexed(error.field, index)
-            raise
+    each = enumerate(request.controls)
+    return tuple(_named(unit, f"controls.{index}", request, catalog, models) for index, unit in each)
+
+
+def plan_region_controls(
+    request: Request, engine: RegionEngine, catalog: ControlFinder, models: Sequence[tuple[str, ModelInfo]]
+) -> tuple[ControlPlan | None, ...]:
+    """The unit of each region of a Request; None where it has none. Arguments and errors as `plan_controls`.
+
+    Raises:
+        UnsupportedError: Also one that acts on the whole picture at once, under the attention engine.
+    """
+    planned: list[ControlPlan | None] = []
+    for index, region in enumerate(request.regions):
+        field = f"regions.{index}.control"
+        unit = region.control
+        found = None if unit is None else _named(unit, field, request, catalog, models)
+        if unit is not None and engine == "attention" and catalog.find_controlnet(unit.model).global_pool:
+            raise UnsupportedError(
+                f"the ControlNet {unit.model} acts on the whole picture at once",
+                field=f"{field}.model",
+                value=unit.model,
+                allowed="region engine `latent`, or another ControlNet",
+                next_step="choose the engine `latent`, or another ControlNet",
+            )
+        planned.append(found)
     return tuple(planned)
+
+
+def _named(
+    unit: ControlUnit,
+    field: str,
+    request: Request,
+    catalog: ControlFinder,
+    models: Sequence[tuple[str, ModelInfo]],
+) -> ControlPlan:
+    """The unit's plan; errors name where in the Request it stands."""
+    try:
+        return _plan(unit, request, catalog, models)
+    except DanqingError as error:
+        error.field = f"{field}.{(error.field or 'model').removeprefix('controls.')}"
+        raise
 
 
 def _plan(
@@ -183,10 +218,6 @@ def _check_picture(unit: ControlUnit, request: Request) -> None:
                 allowed="inpaint and outpaint requests, with no control picture and no settings of its own",
                 next_step="paint with --mask or --expand, or choose another annotator",
             )
-
-
-def _indexed(field: str | None, index: int) -> str:
-    return f"controls.{index}.{(field or 'model').removeprefix('controls.')}"
 
 
 def _list(numbers: Sequence[int]) -> str:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from danqing.planning import drag, foreign, pictures, sizes, words_edit
-from danqing.planning.controls import ControlFinder, plan_controls
+from danqing.planning.controls import ControlFinder, plan_controls, plan_region_controls
 from danqing.planning.image_prompts import ImageAdapterFinder, adapter_for, plan_image_prompts
 from danqing.planning.networks import NetworkFinder, NetworkPlanner
-from danqing.planning.regions import check_networks, engine_for, plan_regions, region_words
+from danqing.planning.regions import check_networks, engine_for, engine_notes, plan_regions, region_words
 from danqing.planning.retouch import Ground, RetouchFinder, plan_retouch
 from danqing.planning.sampling import guidance_for, sampling_for
 from danqing.planning.upscaling import chosen_upscaler
@@ -120,17 +120,18 @@ class _Planner:
         if request.seed is None and self.words[0].seed is not None:
             self.seed = self.words[0].seed
         self.controls: tuple[ControlPlan, ...] = ()
+        self.region_controls: tuple[ControlPlan | None, ...] = ()
         self.networks = NetworkPlanner(catalog)
         self.notes: list[str] = list(dict.fromkeys(note for words in self.words for note in words.notes))
         said = [(words.prompt, words.negative_prompt) for words in self.words]
         self.region_engine: RegionEngine = engine_for(request, self.model) if request.regions else "attention"
-        self.notes += drag.notes(request)
+        self.notes += [*drag.notes(request), *engine_notes(request, self.model)]
         self.notes += foreign.check_base(request, self.model, said)
 
     def plans(self) -> tuple[Plan, ...]:
         sides = [self._base_size(words) for words in self.words]
         variation_seed = self._variation_seed()
-        self.controls = self._controls()
+        self._plan_controls()
         return tuple(
             self._plan(words, size, self._seeds(index, variation_seed))
             for index, (words, size) in enumerate(zip(self.words, sides, strict=True))
@@ -158,7 +159,7 @@ class _Planner:
             drag=drag.drag_plan(request, size, self.inputs.image_size, self.inputs.mask_size),
             retouch=retouched.plan,
             controls=self.controls,
-            regions=plan_regions(request, self._drawn_on(base)),
+            regions=plan_regions(request, self._drawn_on(base), self.region_controls),
             region_engine=self.region_engine,
             image_prompts=plan_image_prompts(request),
             image_mix=request.image_mix,
@@ -183,16 +184,16 @@ class _Planner:
         check_networks(found, self.region_engine)
         return found
 
-    def _controls(self) -> tuple[ControlPlan, ...]:
+    def _plan_controls(self) -> None:
+        """Find the units of the whole and of regions, and see that they fit every model that paints."""
         request = self.request
-        if not request.controls:
-            return ()
         models = [("base", self.model)]
         if request.refiner is not None and request.refiner.switch_at < 1.0:
             models.append(("base", self.catalog.find(request.refiner.model)))
         if request.hires is not None:
             models.append(("hires", self._hires_model(request.hires)))
-        return plan_controls(request, self.catalog, models)
+        self.controls = plan_controls(request, self.catalog, models)
+        self.region_controls = plan_region_controls(request, self.region_engine, self.catalog, models)
 
     def _base_size(self, words: Words) -> SizePx:
         request, picture = self.request, self.inputs.image_size

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from danqing.planning.networks import KINDS
 from danqing.planning.words import PromptLibrary
 from danqing.prompt.composable import composable_parts
 from danqing.prompt.dynamic import expand
@@ -11,7 +12,7 @@ from danqing.prompt.networks import parse_networks
 from danqing.spec.errors import InvalidRequestError, UnsupportedError
 from danqing.spec.geometry import SizePx
 from danqing.spec.model import ModelInfo
-from danqing.spec.plan import RegionPlan, RegionWords, TextPlan
+from danqing.spec.plan import ControlPlan, RegionPlan, RegionWords, TextPlan
 from danqing.spec.region import Region, RegionEngine
 from danqing.spec.request import Request
 
@@ -35,23 +36,40 @@ def engine_for(request: Request, model: ModelInfo) -> RegionEngine:
             allowed="latent",
             next_step="choose the engine `latent`, or leave it open",
         )
+    if asked is None and any(names_networks(region) for region in request.regions):
+        return "latent"
     return asked or ("attention" if fits else "latent")
 
 
-def plan_regions(request: Request, picture: SizePx) -> tuple[RegionPlan, ...]:
+def engine_notes(request: Request, model: ModelInfo) -> list[str]:
+    """That the engine was chosen for the sake of a region's own network."""
+    chosen = request.region_engine is None and model.family in _WITH_CROSS_ATTENTION
+    if not chosen or not any(names_networks(region) for region in request.regions):
+        return []
+    return ["regions are painted by the engine `latent`, since a LoRA acts in one of them alone"]
+
+
+def names_networks(region: Region) -> bool:
+    """Whether a region's words name a LoRA or hypernetwork, which only the latent engine can let act there alone."""
+    return any(tag.family in KINDS for tag in parse_networks(region.prompt)[1])
+
+
+def plan_regions(request: Request, picture: SizePx, controls: Sequence[ControlPlan | None]) -> tuple[RegionPlan, ...]:
     """Where the regions lie.
 
     Args:
         request: What a person asks for, with pictures named by content hash.
         picture: What boxes and masks are drawn on.
+        controls: The control unit of each region.
 
     Raises:
         InvalidRequestError: A box lies beyond the picture.
     """
-    return tuple(_place(region, index, picture) for index, region in enumerate(request.regions))
+    each = enumerate(zip(request.regions, controls, strict=True))
+    return tuple(_place(region, index, picture, control) for index, (region, control) in each)
 
 
-def _place(region: Region, index: int, picture: SizePx) -> RegionPlan:
+def _place(region: Region, index: int, picture: SizePx, control: ControlPlan | None) -> RegionPlan:
     box = region.box
     if box is not None and (box.left_px >= picture.width_px or box.top_px >= picture.height_px):
         raise InvalidRequestError(
@@ -67,6 +85,7 @@ def _place(region: Region, index: int, picture: SizePx) -> RegionPlan:
         mask=region.mask.removeprefix("sha256:") if region.mask else None,
         weight=region.weight,
         feather_px=region.feather_px,
+        control=control,
     )
 
 

@@ -91,6 +91,7 @@ def _region(place: RegionPlan, words: RegionWords) -> dict[str, Any]:
         "mask": f"sha256:{place.mask}" if place.mask else None,
         "weight": place.weight,
         "feather_px": place.feather_px,
+        "control": None if place.control is None else _control(place.control),
     }
 
 

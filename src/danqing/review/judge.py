@@ -15,7 +15,7 @@ from PIL import Image
 from scipy import ndimage
 
 from danqing.review.photometric import blur, find_faults, luma, rgb_of
-from danqing.spec.refine import RefineRules, Scores
+from danqing.spec.refine import RefineRules, RoundOutcome, Scores
 
 PHOTOMETRIC = "photometric"
 _COMPARED_PX = 64
@@ -30,12 +30,17 @@ class Verdict:
     """Whether a revision becomes a version.
 
     Attributes:
-        accepted: It does.
+        outcome: Why, in a word.
         reason: Why, in a sentence.
     """
 
-    accepted: bool
+    outcome: RoundOutcome
     reason: str
+
+    @property
+    def accepted(self) -> bool:
+        """It does."""
+        return self.outcome == "gain"
 
 
 def decide(before: Scores, after: Scores, rules: RefineRules) -> Verdict:
@@ -43,13 +48,14 @@ def decide(before: Scores, after: Scores, rules: RefineRules) -> Verdict:
     prompt, aesthetic = after.prompt - before.prompt, after.aesthetic - before.aesthetic
     said = f"prompt {before.prompt:.3f} → {after.prompt:.3f}, aesthetic {before.aesthetic:.3f} → {after.aesthetic:.3f}"
     if after.similarity < rules.similarity_floor:
-        return Verdict(False, f"too unlike the picture before ({after.similarity:.2f}); {said}")
+        return Verdict("unlike", f"too unlike the picture before ({after.similarity:.2f}); {said}")
     if prompt >= rules.prompt_gain and aesthetic >= -rules.aesthetic_loss:
-        return Verdict(True, said)
+        return Verdict("gain", said)
     if aesthetic >= rules.aesthetic_gain and prompt >= -rules.prompt_loss:
-        return Verdict(True, said)
-    gained = prompt >= rules.prompt_gain or aesthetic >= rules.aesthetic_gain
-    return Verdict(False, f"{'one gain, but too great a loss' if gained else 'no gain'}; {said}")
+        return Verdict("gain", said)
+    if prompt >= rules.prompt_gain or aesthetic >= rules.aesthetic_gain:
+        return Verdict("loss", f"one gain, but too great a loss; {said}")
+    return Verdict("no_gain", f"no gain; {said}")
 
 
 def photometric_beauty(picture: Image.Image) -> float:

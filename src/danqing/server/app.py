@@ -22,8 +22,12 @@ from danqing.server import (
     records,
     reviewing,
     reviews,
+    set_bodies,
+    set_pictures,
     share,
     sight,
+    training,
+    training_sets,
     uploads,
     upscale,
 )
@@ -51,6 +55,8 @@ _BODIES = (
     *projects.BODIES,
     *reviews.BODIES,
     *reviewing.BODIES,
+    *set_bodies.BODIES,
+    *training.BODIES,
 )
 _REF = "#/components/schemas/{model}"
 _DATA_URI = {
@@ -98,7 +104,7 @@ def create_api(studio: Studio) -> FastAPI:
     problems.install(api)
     for module in (jobs, sight, records, uploads, upscale, annotate, catalogue, choices, model_files, drag, explore):
         api.include_router(module.router)
-    for module in (projects, reviews, reviewing):
+    for module in (projects, reviews, reviewing, training_sets, set_pictures, training):
         api.include_router(module.router)
     api.openapi = lambda: _openapi(api)
     return api

@@ -22,6 +22,7 @@ from danqing.spec.control import MAX_CONTROLS
 from danqing.spec.errors import BadFileError, InvalidRequestError
 from danqing.spec.image_prompt import MAX_IMAGE_PROMPTS
 from danqing.spec.plan import Plan
+from danqing.spec.region import MAX_REGIONS
 from danqing.spec.registry.interrogators import BUILTIN
 from danqing.spec.request import REQUEST, REQUEST_MODELS, Request
 from danqing.studio.sight import MAX_TEXT_CHARS
@@ -264,6 +265,14 @@ def _picture_holders(data: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
         for index, prompt in enumerate(cast("list[Any]", prompts)[:MAX_IMAGE_PROMPTS]):
             if isinstance(prompt, dict):
                 holders.append((cast("dict[str, Any]", prompt), f"image_prompts.{index}."))
+    regions = data.get("regions")
+    if isinstance(regions, list):
+        for index, region in enumerate(cast("list[Any]", regions)[:MAX_REGIONS]):
+            if isinstance(region, dict):
+                place = cast("dict[str, Any]", region)
+                holders.append((place, f"regions.{index}."))
+                if isinstance(place.get("control"), dict):
+                    holders.append((cast("dict[str, Any]", place["control"]), f"regions.{index}.control."))
     return holders
 
 

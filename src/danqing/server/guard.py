@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,9 @@ from danqing.spec.errors import DanqingError
 from danqing.studio.settings import is_loopback
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_SETS = re.compile(r"^/api/v1/training/sets/[^/]+/(?:files|pictures/[^/]+/(?:mask|conditioning))$")
+SET_UPLOAD_FACTOR = 16
+"""A ZIP of training pictures, or many at once, may be so many times larger than one picture."""
 _PICTURES_IN_JSON = frozenset(
     f"/api/v1/{name}" for name in ("jobs", "reproduce", "interrogate", "score", "records/search", "upscale", "annotate")
 )
@@ -75,6 +79,9 @@ class GuardRules:
         """The most bytes a body to this path may have."""
         if path in {"/api/v1/uploads", "/api/v1/read-picture"}:
             return self.upload_max_bytes + MULTIPART_OVERHEAD_BYTES
+        if _SETS.match(path):
+            pictures = SET_UPLOAD_FACTOR if path.endswith("/files") else 1
+            return self.upload_max_bytes * pictures + MULTIPART_OVERHEAD_BYTES
         if path in _PICTURES_IN_JSON:  # two pictures as base64 (4/3) and the words
             return self.upload_max_bytes * 8 // 3 + JSON_MAX_BYTES
         if path.startswith("/api/"):

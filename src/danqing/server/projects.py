@@ -130,6 +130,13 @@ def json_body(model: str, **example: Any) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": content}}}
 
 
+def attached(name: str) -> dict[str, str]:
+    """Headers that make a browser save an answer under this name, in any language."""
+    plain = name.encode("ascii", "replace").decode().replace("?", "_")
+    named = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name)}"
+    return {"Content-Disposition": named, "Cache-Control": "no-store"}
+
+
 RECORDS_BODY = json_body("RecordsBody", records=[_RECORD])
 
 
@@ -240,10 +247,7 @@ def export(
 ) -> Response:
     """Everything in one ZIP."""
     packed = studio.export_project(project_id, language)
-    plain = packed.name.encode("ascii", "replace").decode().replace("?", "_")
-    named = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(packed.name)}"
-    headers = {"Content-Disposition": named, "Cache-Control": "no-store"}
-    return StreamingResponse(packed.chunks, media_type="application/zip", headers=headers)
+    return StreamingResponse(packed.chunks, media_type="application/zip", headers=attached(packed.name))
 
 
 @router.get("/projects/{project_id}/events", response_class=EventSourceResponse, responses=_EVENTS)

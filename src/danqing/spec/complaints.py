@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -13,6 +14,9 @@ from danqing.spec.errors import InvalidRequestError
 KINDS = ("txt2img", "img2img", "inpaint", "outpaint", "drag", "words", "retouch")
 _STEPS = ("detail", "restore_faces", "upscale", "cutout")
 """Kinds of steps of a retouch; like those of Requests, pydantic puts them into the place of a complaint."""
+
+_FILE_NAME = r"^[^\\/:*?"
+"""How the pattern of a name begins that is also a file's."""
 
 _NEXT_STEPS = {
     "missing": "add the field",
@@ -44,15 +48,35 @@ _ALLOWED = {
 }
 
 
-def from_validation_error(error: ValidationError, models: Sequence[type[BaseModel]] = ()) -> InvalidRequestError:
+@dataclass(frozen=True)
+class Tags:
+    """A union other than the one of Requests.
+
+    Args:
+        field: What tells its members apart.
+        names: What can stand there.
+        what: One of them, in words.
+    """
+
+    field: str
+    names: tuple[str, ...]
+    what: str
+
+
+def from_validation_error(
+    error: ValidationError, models: Sequence[type[BaseModel]] = (), tags: Tags | None = None
+) -> InvalidRequestError:
     """Say the first of pydantic's complaints in our own form.
 
     Args:
         error: What pydantic says.
         models: Where known fields are looked up, so that a misspelt or misplaced one gets a hint.
+        tags: The union that was read, if it is not the one of Requests.
     """
     first = error.errors(include_url=False)[0]
     path = [str(part) for part in first["loc"] if str(part) not in (*KINDS, *_STEPS)]
+    if tags is not None and path[:1] and path[0] in tags.names:
+        del path[0]
     context: dict[str, Any] = dict(first.get("ctx") or {})
     inner = context.get("error")
     if isinstance(inner, InvalidRequestError):
@@ -60,6 +84,8 @@ def from_validation_error(error: ValidationError, models: Sequence[type[BaseMode
     kind = first["type"]
     field = ".".join(path) or ("kind" if kind.startswith("union_tag") else None)
     words = _WORDS.get(kind, first["msg"][0].lower() + first["msg"][1:])
+    if str(context.get("pattern")).startswith(_FILE_NAME):
+        words = "no file can have this name"
     next_step = _NEXT_STEPS.get(kind, "change the value to an allowed one and send the request again")
     is_secret = bool(path) and path[-1] == "password"  # must not come back in an answer or a log
     value = None if kind == "missing" or is_secret else first.get("input")
@@ -67,6 +93,10 @@ def from_validation_error(error: ValidationError, models: Sequence[type[BaseMode
         value = context.get("tag")
         if path:  # a step of a retouch is the only union inside a Request
             context["inside"], words = True, words.replace("request", "step")
+        elif tags is not None:
+            field, context["names"] = tags.field, tags.names
+            words = words.replace("kind of request", tags.what)
+            next_step = next_step.replace("kinds", f"{tags.field}s").replace("`kind`", f"`{tags.field}`")
     if kind == "extra_forbidden":
         next_step = _hint(path, models)
         value = None
@@ -82,11 +112,14 @@ def from_validation_error(error: ValidationError, models: Sequence[type[BaseMode
 
 def _allowed(kind: str, context: dict[str, Any]) -> str | None:
     if kind.startswith("union_tag"):
-        return ", ".join(_STEPS if context.get("inside") else KINDS)
+        return ", ".join(_STEPS if context.get("inside") else context.get("names", KINDS))
     if kind in _ALLOWED:
         return _ALLOWED[kind]
     if "expected" in context:
         return str(context["expected"])
+    if "pattern" in context and "sha256" not in context["pattern"]:
+        is_name = context["pattern"].startswith(_FILE_NAME)
+        return 'none of / \\ : * ? " < > |, no dot at the beginning' if is_name else f"text like {context['pattern']}"
     if "pattern" in context:
         return "`sha256:<64 hex digits>` of an upload or `record:<id>`"
     if "max_length" in context:

@@ -31,6 +31,9 @@ class ExploreRequest(Data):
     y: Axis | None = Field(default=None, description="rows")
     z: Axis | None = Field(default=None, description="one sheet below the other")
     vary_seeds: bool = Field(default=False, description="a seed of its own for each picture, where none is given")
+    project: str | None = Field(
+        default=None, pattern=r"^[0-9A-Za-z_-]{1,64}$", description="id of the project that every picture joins"
+    )
 
 
 class Cell(Data):

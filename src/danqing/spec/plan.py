@@ -87,6 +87,26 @@ class RefinerPlan(Data):
     embeddings: tuple[EmbeddingPlan, ...] = ()
 
 
+class ControlPlan(Data):
+    """A ControlNet unit with everything filled in."""
+
+    model: ModelRef
+    image: Sha256 | None = Field(default=None, description="None follows the picture the pass starts from")
+    mask: Sha256 | None = None
+    annotator: str = Field(default="none", description="key in spec.registry.annotators")
+    control_type: str | None = Field(default=None, description="of a union ControlNet: what the map shows")
+    params: dict[str, ParamValue] = Field(default_factory=dict[str, ParamValue])
+    resolution_px: int | None = None
+    pixel_perfect: bool = True
+    weight: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    mode: ControlMode = "balanced"
+    cond_only: bool = Field(default=False, description="acts on the prompt's rows alone, not on the negative prompt's")
+    resize_mode: ControlResize = "crop"
+    passes: ControlPasses = "both"
+
+
 class RegionPlan(Data):
     """Where a region lies, and how strongly its words count there."""
 
@@ -95,6 +115,7 @@ class RegionPlan(Data):
     mask: Sha256 | None = None
     weight: float = 1.0
     feather_px: int = 8
+    control: ControlPlan | None = Field(default=None, description="a ControlNet unit that acts here alone")
 
 
 class RegionWords(Data):
@@ -159,26 +180,6 @@ class OutpaintPlan(Data):
     margins: Margins
     feather_px: int = Field(default=16, ge=0, le=256)
     fill: MaskFill = "fill"
-
-
-class ControlPlan(Data):
-    """A ControlNet unit with everything filled in."""
-
-    model: ModelRef
-    image: Sha256 | None = Field(default=None, description="None follows the picture the pass starts from")
-    mask: Sha256 | None = None
-    annotator: str = Field(default="none", description="key in spec.registry.annotators")
-    control_type: str | None = Field(default=None, description="of a union ControlNet: what the map shows")
-    params: dict[str, ParamValue] = Field(default_factory=dict[str, ParamValue])
-    resolution_px: int | None = None
-    pixel_perfect: bool = True
-    weight: float = 1.0
-    start: float = 0.0
-    end: float = 1.0
-    mode: ControlMode = "balanced"
-    cond_only: bool = Field(default=False, description="acts on the prompt's rows alone, not on the negative prompt's")
-    resize_mode: ControlResize = "crop"
-    passes: ControlPasses = "both"
 
 
 class ImagePromptPlan(Data):

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from pydantic import Field
 
 from danqing.spec.base import Data
+from danqing.spec.request import Request
 from danqing.spec.review import Suggestion
 
 RefineWay = Literal["inpaint", "regions", "emphasis", "img2img"]
 """How a suggestion is carried out. `inpaint`: only the box is repainted. `regions`: the whole again from the same seed,
 the box with words of its own. `emphasis`: the whole again from the same seed, the words weighted. `img2img`: over the
 picture itself."""
-RefineState = Literal["running", "done", "failed", "cancelled"]
+RefineState = Literal["running", "done", "failed", "cancelled", "interrupted"]
+"""`interrupted`: the process that ran it ended; its accepted versions are there, and one can go on from the best."""
+RefineEnd = Literal["content", "no_gain", "rounds", "cancelled", "failed", "interrupted"]
+"""Why it stopped. `content`: nobody has more to say. `no_gain`: no way of any suggestion is accepted."""
+RefineStep = Literal["painting", "reviewing", "judging"]
+RoundOutcome = Literal["gain", "no_gain", "loss", "unlike", "failed"]
+"""Why a round was accepted (`gain`) or not. `loss`: one score gained, the other lost too much. `failed`: no picture."""
 MAX_ROUNDS = 20
 
 
@@ -57,6 +65,7 @@ class RefineRound(Data):
     scores_before: Scores
     scores_after: Scores | None = None
     accepted: bool = False
+    outcome: RoundOutcome | None = None
     verdict: str = ""
 
 
@@ -65,8 +74,18 @@ class Refinement(Data):
 
     id: str
     state: RefineState = "running"
+    end: RefineEnd | None = Field(default=None, description="why it stopped; None while it runs")
     brief: str
     reviewer: str
+    options: RefineOptions = RefineOptions()
+    project: str | None = Field(default=None, description="id of the project that accepted versions join")
+    record: str | None = Field(default=None, description="id of the Record it was asked to refine")
+    request: Request | None = Field(default=None, description="what it was asked to paint first")
+    continues: str | None = Field(default=None, description="id of the refinement that it goes on with")
+    continued_by: str | None = Field(default=None, description="id of the refinement that goes on with it")
+    step: RefineStep | None = Field(default=None, description="what it does at the moment")
+    job: str | None = Field(default=None, description="id of the job that is painted at the moment")
+    stopping: bool = Field(default=False, description="somebody has asked it to stop")
     first: str | None = Field(default=None, description="id of the Record it began with")
     best: str | None = Field(default=None, description="id of the best version so far")
     rounds: tuple[RefineRound, ...] = ()
@@ -74,3 +93,10 @@ class Refinement(Data):
     scores_best: Scores | None = None
     note: str = Field(default="", description="why it stopped")
     error: dict[str, object] | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    @property
+    def left(self) -> int:
+        """Pictures that may still be painted."""
+        return max(0, self.options.rounds - len(self.rounds))

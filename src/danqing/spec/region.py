@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from danqing.spec.base import Data, PictureRef
+from danqing.spec.control import ControlUnit
 from danqing.spec.geometry import BoxPx
 
 MAX_REGIONS = 12
@@ -27,6 +28,9 @@ class Region(Data):
     mask: PictureRef | None = Field(default=None, description="instead of a box: white is the region")
     weight: float = Field(default=1.0, gt=0, le=MAX_REGION_WEIGHT, description="beside the whole's words, and others'")
     feather_px: int = Field(default=8, ge=0, le=256, description="width of the soft edge")
+    control: ControlUnit | None = Field(
+        default=None, description="a ControlNet that acts in the region alone; its picture shows the whole view"
+    )
 
     @model_validator(mode="after")
     def _has_one_place(self) -> Region:

@@ -145,7 +145,7 @@ class SharePage(Data):
     brief: SharedBrief | None = None
 
 
-EventKind = Literal["review", "suggestion", "shown", "hidden", "version", "removed", "project", "share"]
+EventKind = Literal["review", "suggestion", "shown", "hidden", "version", "removed", "project", "share", "refinement"]
 
 
 class ProjectEvent(Data):
@@ -153,7 +153,7 @@ class ProjectEvent(Data):
 
     `review`: a review came; `suggestion`: one was applied, dismissed or opened again; `version`/`removed`: a Record
     joined or left the project; `shown`/`hidden`: a Record appeared on, or left, a share; `share`: a share was made or
-    changed; `project`: name, brief or current version changed.
+    changed; `project`: name, brief or current version changed; `refinement`: one was begun, went on or ended.
     """
 
     number: int

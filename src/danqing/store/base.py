@@ -15,6 +15,8 @@ from danqing.store.projects_base import ProjectsStore, Tie
 
 if TYPE_CHECKING:
     from danqing.store.explorations import ExplorationStore
+    from danqing.store.refinements import RefinementStore
+    from danqing.store.trainings import TrainingStore
 
 MAX_ATTEMPTS = 3
 MOVES: dict[JobState, frozenset[JobState]] = {
@@ -68,10 +70,14 @@ class Store(ABC):
     Attributes:
         projects: Projects, shares and reviews.
         explorations: Comparisons that were begun.
+        refinements: Refinements, also those that run.
+        trainings: Training runs.
     """
 
     projects: ProjectsStore
     explorations: ExplorationStore
+    refinements: RefinementStore
+    trainings: TrainingStore
 
     # --- owners -----------------------------------------------------------------------------------------------------
     @abstractmethod

@@ -25,6 +25,8 @@ from danqing.store.explorations import FakeExplorations
 from danqing.store.fake_projects import FakeProjects
 from danqing.store.owners import Owner, utc_now
 from danqing.store.projects_base import Tie
+from danqing.store.refinements import FakeRefinements
+from danqing.store.trainings import FakeTrainings
 
 
 class FakeStore(Store):
@@ -41,6 +43,12 @@ class FakeStore(Store):
         self._embeddings: dict[str, dict[str, bytes]] = {}
         self.explorations = FakeExplorations(self._lock)
         self.projects = FakeProjects(self._lock, self._jobs, self._records)
+        self.refinements = FakeRefinements(
+            self._lock,
+            self._owners,
+            lambda project, record: self.projects.note("refinement", project, record=record),
+        )
+        self.trainings = FakeTrainings(self._lock, self._owners, lambda: bool(self._held_by(self._owners)))
 
     def beat(self, owner: Owner) -> None:
         """See `Store.beat`."""

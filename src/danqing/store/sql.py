@@ -16,10 +16,12 @@ from danqing.store.base import RecordQuery, Upload, lease_lost, no_such
 from danqing.store.database import Database
 from danqing.store.explorations import SqlExplorations
 from danqing.store.owners import utc_now
+from danqing.store.refinements import SqlRefinements
 from danqing.store.rows import record_of, record_row
 from danqing.store.sql_jobs import SqlJobs
 from danqing.store.sql_projects import SqlProjects
 from danqing.store.sql_ties import join_record
+from danqing.store.sql_trainings import SqlTrainings
 from danqing.store.tables import EmbeddingRow, JobRow, ProjectRow, RecordRow, UploadRow
 
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -37,6 +39,8 @@ class SqlStore(SqlJobs):
         self.database = database
         self.projects = SqlProjects(database)
         self.explorations = SqlExplorations(database)
+        self.refinements = SqlRefinements(database)
+        self.trainings = SqlTrainings(database)
 
     def add_record(self, record: Record, owner_id: str) -> Record:
         """See `Store.add_record`."""

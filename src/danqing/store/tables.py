@@ -270,3 +270,31 @@ class ExplorationRow(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     exploration_json: Mapped[str]
     created_at: Mapped[datetime]
+
+
+class RefinementRow(Base):
+    """A refinement and the Studio that runs it; `owner_id` may name one that has gone."""
+
+    __tablename__ = "refinements"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str | None] = mapped_column(ForeignKey("projects.id", ondelete="SET NULL"), index=True)
+    state: Mapped[str] = mapped_column(index=True)
+    owner_id: Mapped[str]
+    refinement_json: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class TrainingRow(Base):
+    """A training run; `owner_id` is the Studio that runs it, `trainer_json` the process."""
+
+    __tablename__ = "trainings"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(index=True)
+    owner_id: Mapped[str | None]
+    trainer_json: Mapped[str | None]
+    run_json: Mapped[str]
+    created_at: Mapped[datetime]
+    queued_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]

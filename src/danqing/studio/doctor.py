@@ -31,7 +31,8 @@ def examine(studio: Studio) -> dict[str, Any]:
         "folders": _folders(studio, problems),
         "models": _models(studio, problems),
         "database": _database(studio, problems),
-        "device": _device(studio, problems),
+        "device": (device := _device(studio, problems)),
+        "training": _training(studio, device),
         "workers": [
             {"device": worker.device, "state": worker.state, "pid": worker.pid, "restarts": worker.restarts}
             for worker in studio.workers()
@@ -79,6 +80,29 @@ def _models(studio: Studio, problems: list[str]) -> list[dict[str, Any]]:
         {"name": model.name, "family": model.family, "hash": model.short_hash, "builtin": model.builtin}
         for model in models
     ]
+
+
+def _training(studio: Studio, device: dict[str, Any]) -> dict[str, Any]:
+    """What trains, and which extras of training are here; none of them is needed."""
+    name = str(device.get("versions", {}).get("device", studio.settings.devices[0]))
+    cuda = not name.startswith(("cpu", "mps", "xpu", "auto"))
+    bitsandbytes, board = _installed("bitsandbytes"), _installed("tensorboard")
+    eight_bit = "no: pip install 'danqing[quant]'" if bitsandbytes is None else "yes" if cuda else "needs a CUDA device"
+    return {
+        "device": name,
+        "accelerate": _installed("accelerate"),
+        "tensorboard": board or "no: pip install 'danqing[train]'",
+        "eight_bit_optimizer": eight_bit,
+        "prodigy_optimizer": "yes" if _installed("prodigyopt") else "no: pip install prodigyopt",
+        "waiting_runs": len(studio.trainings_waiting()),
+    }
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _database(studio: Studio, problems: list[str]) -> dict[str, Any]:

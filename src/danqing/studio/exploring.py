@@ -12,11 +12,13 @@ from danqing.planning.explore import CellPlan, cells_of, lines_of
 from danqing.spec.errors import ConflictError, InvalidRequestError, NotFoundError
 from danqing.spec.explore import Cell, Exploration, ExploreRequest
 from danqing.spec.plan import Plan
+from danqing.spec.project import Project
 from danqing.spec.record import Job, Record
 from danqing.spec.request import Request
 from danqing.store.base import Store
 from danqing.store.ids import new_id
 from danqing.store.owners import utc_now
+from danqing.store.projects_base import Tie
 from danqing.studio.sheet import Place, SheetLook, draw_sheet
 
 _MAX_SEED = 2**32 - 1
@@ -35,8 +37,14 @@ class Exploring(ABC):
         """The Plans of a Request; nothing is queued."""
 
     @abstractmethod
-    def _queue(self, request: Request, plans: tuple[Plan, ...], *, user: str, priority: int) -> Job:
-        """A durable job."""
+    def _queue(
+        self, request: Request, plans: tuple[Plan, ...], *, user: str, priority: int, tie: Tie | None = None
+    ) -> Job:
+        """A durable job, tied to a project if its Records join one."""
+
+    @abstractmethod
+    def live_project(self, project_id: str) -> Project:
+        """A project that can be worked on."""
 
     @abstractmethod
     def record(self, record_id: str) -> Record:
@@ -55,12 +63,14 @@ class Exploring(ABC):
 
         Raises:
             InvalidRequestError: An axis, a value or the Request makes no sense; nothing is queued.
-            NotFoundError: A model, style or picture that a value names is not there.
+            NotFoundError: A model, style or picture that a value names is not there, or no such project.
+            ConflictError: The project is deleted.
         """
+        tie = None if asked.project is None else Tie(self.live_project(asked.project).id)
         lines = lines_of(asked)
         cells = cells_of(asked, lines, secrets.randbelow(_MAX_SEED))
         planned = [(cell, self._plans_of(cell)) for cell in cells]
-        queued = [(cell, self._queue(cell.request, plans, user=user, priority=0)) for cell, plans in planned]
+        queued = [(cell, self._queue(cell.request, plans, user=user, priority=0, tie=tie)) for cell, plans in planned]
         found = Exploration(
             id=new_id(),
             asked=asked,

@@ -20,11 +20,11 @@ from danqing.spec.share import ShareLanguage
 from danqing.store.owners import utc_now
 from danqing.store.projects_base import ReviewQuery
 from danqing.studio.contact_sheet import Sheet, contact_sheet
+from danqing.studio.piping import Pipe
 from danqing.studio.project_parts import ProjectParts
 from danqing.studio.sheet_words import SHEET_WORDS
 
 _SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
-_CHUNK_BYTES = 256 * 1024
 _NAME_CHARS = 48
 _UNSAFE = re.compile(r"[^\w-]+")
 _RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{name}{n}" for name in ("com", "lpt") for n in range(10))})
@@ -96,7 +96,7 @@ class _Packing:
         self.records = records
         self.reviews = reviews
         self.root = safe_name(project.name) or "project"
-        self.pipe = _Pipe()
+        self.pipe = Pipe()
 
     def chunks(self, language: ShareLanguage) -> Iterator[bytes]:
         with zipfile.ZipFile(self.pipe, "w") as archive:  # type: ignore[arg-type]
@@ -141,26 +141,6 @@ class _Packing:
         info.compress_type = zipfile.ZIP_STORED if packed else zipfile.ZIP_DEFLATED
         info.external_attr = 0o644 << 16
         archive.writestr(info, data)
-
-
-class _Pipe:
-    """A file that can only be written, and emptied from the other side."""
-
-    def __init__(self) -> None:
-        self._held: list[bytes] = []
-
-    def write(self, data: bytes) -> int:
-        self._held.append(bytes(data))
-        return len(data)
-
-    def flush(self) -> None:
-        """Nothing waits."""
-
-    def take(self) -> Iterator[bytes]:
-        """What was written since the last time, in pieces."""
-        held, self._held = b"".join(self._held), []
-        for start in range(0, len(held), _CHUNK_BYTES):
-            yield held[start : start + _CHUNK_BYTES]
 
 
 def safe_name(text: str) -> str:

@@ -43,7 +43,8 @@ def resolve(request: Request, store: Store, blobs: BlobStore) -> Resolved:
         live_picture(request.parent, store, "parent")
     changes: dict[str, Any] = {}
     if request.controls:
-        changes["controls"] = _controls(request.controls, store, blobs)
+        each = enumerate(request.controls)
+        changes["controls"] = tuple(_control(unit, f"controls.{index}", store, blobs) for index, unit in each)
     if request.regions:
         changes["regions"] = _regions(request.regions, store, blobs)
     if request.image_prompts:
@@ -79,29 +80,29 @@ def _words(request: WordsRequest, changes: dict[str, Any], store: Store, blobs: 
     return Resolved(found.model_copy(update={"image": f"sha256:{sha256}"}), _size(sha256, "image", store, blobs))
 
 
-def _controls(units: tuple[ControlUnit, ...], store: Store, blobs: BlobStore) -> tuple[ControlUnit, ...]:
-    resolved: list[ControlUnit] = []
-    for index, unit in enumerate(units):
-        changes: dict[str, str] = {}
-        for name, reference in (("image", unit.image), ("mask", unit.mask)):
-            if reference is not None:
-                field = f"controls.{index}.{name}"
-                sha256 = picture_hash(reference, store, field)
-                _size(sha256, field, store, blobs)
-                changes[name] = f"sha256:{sha256}"
-        resolved.append(unit.model_copy(update=changes))
-    return tuple(resolved)
+def _control(unit: ControlUnit, where: str, store: Store, blobs: BlobStore) -> ControlUnit:
+    changes: dict[str, str] = {}
+    for name, reference in (("image", unit.image), ("mask", unit.mask)):
+        if reference is not None:
+            field = f"{where}.{name}"
+            sha256 = picture_hash(reference, store, field)
+            _size(sha256, field, store, blobs)
+            changes[name] = f"sha256:{sha256}"
+    return unit.model_copy(update=changes)
 
 
 def _regions(regions: tuple[Region, ...], store: Store, blobs: BlobStore) -> tuple[Region, ...]:
     resolved: list[Region] = []
     for index, region in enumerate(regions):
+        changes: dict[str, Any] = {}
         if region.mask is not None:
             field = f"regions.{index}.mask"
             sha256 = picture_hash(region.mask, store, field)
             _size(sha256, field, store, blobs)
-            region = region.model_copy(update={"mask": f"sha256:{sha256}"})  # noqa: PLW2901
-        resolved.append(region)
+            changes["mask"] = f"sha256:{sha256}"
+        if region.control is not None:
+            changes["control"] = _control(region.control, f"regions.{index}.control", store, blobs)
+        resolved.append(region.model_copy(update=changes))
     return tuple(resolved)
 
 

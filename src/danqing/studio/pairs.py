@@ -1,19 +1,24 @@
-"""Accepted before/after pairs as a training set: a folder of PNG files and one JSON line for each pair. No torch."""
+"""Accepted before/after pairs as a training set: a folder of PNG files and one JSON line for each pair. No torch.
+
+The same as a ZIP for the page: its one folder is what `export_pairs` writes.
+"""
 
 from __future__ import annotations
 
 import io
 import json
 import os
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image
 
-from danqing.spec.errors import BadFileError, DanqingError
+from danqing.spec.errors import BadFileError, DanqingError, NotFoundError
 from danqing.spec.record import Record
 from danqing.spec.refine import Refinement, RefineRound
+from danqing.studio.piping import Pipe
 from danqing.studio.reproduction import request_of_plan
 
 FILE = "pairs.jsonl"
@@ -66,12 +71,45 @@ def export_pairs(refinements: Sequence[Refinement], folder: Path, studio: Shelf)
     return len(lines)
 
 
+def zip_pairs(refinements: Sequence[Refinement], root: str, studio: Shelf) -> Iterator[bytes]:
+    """The same as a ZIP with one folder, made while it is read. Pairs whose pictures were purged are left out."""
+    pipe = Pipe()
+    lines: list[str] = []
+    there: set[str] = set()
+    with zipfile.ZipFile(pipe, "w") as archive:  # type: ignore[arg-type]
+        for refinement in refinements:
+            for done in refinement.rounds:
+                if not done.accepted or done.after is None:
+                    continue
+                try:
+                    records = studio.record(done.before), studio.record(done.after)
+                    pictures = {one.id: _png(one, studio) for one in records if one.id not in there}
+                    line = json.dumps(_row(refinement, done, *records), ensure_ascii=False)
+                except (NotFoundError, BadFileError):
+                    continue
+                for record_id, data in pictures.items():
+                    archive.writestr(f"{root}/{_name(record_id)}", data, zipfile.ZIP_STORED)
+                    yield from pipe.take()
+                there |= pictures.keys()
+                lines.append(line)
+        text = "".join(line + "\n" for line in dict.fromkeys(lines))
+        archive.writestr(f"{root}/{FILE}", text.encode("utf-8", "replace"), zipfile.ZIP_DEFLATED)
+        yield from pipe.take()
+    yield from pipe.take()
+
+
 def _pair(refinement: Refinement, done: RefineRound, folder: Path, studio: Shelf) -> dict[str, Any]:
     before, after = studio.record(done.before), studio.record(done.after or "")
+    for record in (before, after):
+        _write(record, folder, studio)
+    return _row(refinement, done, before, after)
+
+
+def _row(refinement: Refinement, done: RefineRound, before: Record, after: Record) -> dict[str, Any]:
     return {
         "brief": refinement.brief,
-        "before": _write(before, folder, studio),
-        "after": _write(after, folder, studio),
+        "before": _name(before.id),
+        "after": _name(after.id),
         "before_record": before.id,
         "after_record": after.id,
         "before_request": _request(before),
@@ -89,17 +127,26 @@ def _request(record: Record) -> dict[str, Any]:
     return {"kind": request.kind, **request.model_dump(mode="json", exclude_defaults=True)}
 
 
-def _write(record: Record, folder: Path, studio: Shelf) -> str:
-    """The name of the Record's picture in the folder, written as PNG if it is not there."""
-    name = f"{PICTURES}/{record.id}.png"
-    path = folder / name
+def _name(record_id: str) -> str:
+    """Of a Record's picture in the set."""
+    return f"{PICTURES}/{record_id}.png"
+
+
+def _png(record: Record, studio: Shelf) -> bytes:
+    """The Record's picture. The metadata stays out: a training set needs no second copy of the Request."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(studio.picture_bytes(record.picture))) as image:
+        image.convert("RGBA" if image.has_transparency_data else "RGB").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _write(record: Record, folder: Path, studio: Shelf) -> None:
+    """Write the Record's picture if it is not there."""
+    path = folder / _name(record.id)
     if not path.exists():
-        with Image.open(io.BytesIO(studio.picture_bytes(record.picture))) as image:
-            temporary = path.with_suffix(".tmp")
-            # The metadata stays out: a training set needs no second copy of the Request.
-            image.convert("RGBA" if image.has_transparency_data else "RGB").save(temporary, "PNG")
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(_png(record, studio))
         temporary.replace(path)
-    return name
 
 
 def _known(path: Path) -> set[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from danqing.studio.project_parts import ProjectParts
 from danqing.studio.version_tree import Tree
 
 _MANY_REVIEWS = 100_000
+_MANY_PROJECTS = 1000
 _NEITHER = "record:<id> of a picture in the gallery or sha256:<hash> of an upload"
 
 
@@ -95,6 +97,36 @@ class Projects(ProjectParts):
         if project.deleted_at is not None:
             raise ConflictError("this project is deleted", value=project_id, next_step="restore it first")
         return project
+
+    def project_called(self, said: str) -> Project:
+        """A project that can be worked on, by its id or its name (case does not count).
+
+        Raises:
+            NotFoundError: None is called so.
+            ConflictError: Several are, or the one with this id is deleted.
+        """
+        name = " ".join(said.split()).casefold()
+        with suppress(NotFoundError):
+            return self.live_project(said)
+        every = self._projects.projects(ProjectQuery(search=said, limit=_MANY_PROJECTS))
+        found = [project for project in every if project.name.casefold() == name]
+        if not found:
+            raise NotFoundError(
+                "there is no such project",
+                field="project",
+                value=said,
+                allowed="the name or the id of a project",
+                next_step="list the projects to see which exist, or make it first",
+            )
+        if len(found) > 1:
+            raise ConflictError(
+                f"{len(found)} projects are called so",
+                field="project",
+                value=said,
+                allowed=", ".join(project.id for project in found),
+                next_step="give the id of one of them",
+            )
+        return found[0]
 
     # --- versions ---------------------------------------------------------------------------------------------------
     def add_to_project(self, project_id: str, record_ids: Sequence[str]) -> list[ProjectItem]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from danqing.spec.errors import BadFileError, MissingWeightsError, NotFoundError
 from danqing.spec.model import ModelRef
-from danqing.spec.plan import ImageAdapterPlan, Plan
+from danqing.spec.plan import ControlPlan, ImageAdapterPlan, Plan
 from danqing.spec.request import Request
 from danqing.spec.upscale import UPSCALER_FAMILY
 from danqing.store.blobs import BlobStore
@@ -71,7 +71,7 @@ def check_reproducible(plan: Plan, catalog: Catalog, blobs: BlobStore) -> None:
     """
     for model in _models(plan):
         _check_model(model, catalog)
-    for unit in plan.controls:
+    for unit in _controls(plan):
         _check_controlnet(unit.model, catalog)
     for adapter in _image_adapters(plan):
         _check_image_adapter(adapter, catalog)
@@ -85,7 +85,7 @@ def check_reproducible(plan: Plan, catalog: Catalog, blobs: BlobStore) -> None:
             _check_helper(step.file, catalog)
     pictures = [plan.init.image if plan.init else None, plan.mask.mask if plan.mask else None]
     pictures += [plan.drag.mask if plan.drag else None]
-    pictures += [picture for unit in plan.controls for picture in (unit.image, unit.mask)]
+    pictures += [picture for unit in _controls(plan) for picture in (unit.image, unit.mask)]
     pictures += [region.mask for region in plan.regions]
     pictures += [prompt.image for prompt in plan.image_prompts]
     for sha256 in filter(None, pictures):
@@ -96,6 +96,11 @@ def check_reproducible(plan: Plan, catalog: Catalog, blobs: BlobStore) -> None:
                 value=f"sha256:{sha256}",
                 next_step="upload the same file, then reproduce again",
             )
+
+
+def _controls(plan: Plan) -> list[ControlPlan]:
+    """The units of the whole picture and of its regions."""
+    return [*plan.controls, *(region.control for region in plan.regions if region.control is not None)]
 
 
 def _models(plan: Plan) -> list[ModelRef]:

@@ -19,6 +19,8 @@ from danqing.store.blobs import BlobStore
 from danqing.store.ids import new_id
 from danqing.store.owners import Owner, utc_now
 from danqing.store.projects_base import ProjectsStore, Tie
+from danqing.store.trainings import TrainingStore
+from danqing.studio.consulting import Consulting
 from danqing.studio.doctor import examine
 from danqing.studio.events import Channel
 from danqing.studio.exploring import Exploring
@@ -36,10 +38,14 @@ from danqing.studio.reproduction import check_reproducible, request_of_plan
 from danqing.studio.reviews import Reviews
 from danqing.studio.runner import JobRunner
 from danqing.studio.seeing import Seeing
+from danqing.studio.set_shelf import SetShelf
 from danqing.studio.settings import Settings
 from danqing.studio.sharing import Sharing
 from danqing.studio.sight import Sight
 from danqing.studio.sweeping import forget_drafts, sweep
+from danqing.studio.trainer_process import TrainerOptions
+from danqing.studio.training import Training
+from danqing.studio.training_queue import TrainingQueue
 from danqing.studio.upscaling import Upscaling
 from danqing.studio.watching import Watching, afollow, follow
 from danqing.workers.pool import WorkerPool, WorkerStatus
@@ -53,7 +59,21 @@ _PURGE_S = 3600.0
 _LOOK_S = 30.0
 
 
-class Studio(Gallery, Projects, Sharing, Reviews, Exporting, Seeing, Upscaling, ModelFiles, Refining, Exploring):
+class Studio(
+    Gallery,
+    Projects,
+    Sharing,
+    Reviews,
+    Exporting,
+    Seeing,
+    Upscaling,
+    ModelFiles,
+    Refining,
+    Consulting,
+    Exploring,
+    Training,
+    SetShelf,
+):
     """Submit, watch, gallery, projects, models. Use as a context manager, or call `start` and `close`.
 
     Args:
@@ -62,6 +82,7 @@ class Studio(Gallery, Projects, Sharing, Reviews, Exporting, Seeing, Upscaling, 
         store: Jobs and Records; a database by `settings` if unset.
         catalog: The models; those below `settings.models_path` if unset.
         planner: `danqing.planning.plan` if unset.
+        trainer: How trainers are run; this package's own if unset.
     """
 
     def __init__(
@@ -72,6 +93,7 @@ class Studio(Gallery, Projects, Sharing, Reviews, Exporting, Seeing, Upscaling, 
         store: Store | None = None,
         catalog: Catalog | None = None,
         planner: Planner | None = None,
+        trainer: TrainerOptions | None = None,
     ) -> None:
         self.settings = settings
         self.blobs = BlobStore(settings.data_dir)
@@ -79,6 +101,8 @@ class Studio(Gallery, Projects, Sharing, Reviews, Exporting, Seeing, Upscaling, 
         self._given_store = store
         self._catalog = catalog
         self._planner = planner
+        self.trainer = trainer or TrainerOptions()
+        self._trainer_queue: TrainingQueue | None = None
         self._owner = Owner.of_this_process()
         self._open: tuple[Store, JobRunner, Keeper, Sight, Feed] | None = None
 
@@ -105,23 +129,29 @@ class Studio(Gallery, Projects, Sharing, Reviews, Exporting, Seeing, Upscaling, 
             Chore("orphans", self.settings.lease_s / 3, lambda: self._collect(store, runner, adopt=eager)),
         ]
         if eager:
-            chores.append(Chore("purge", _PURGE_S, self.purge))
+            chores += [Chore("purge", _PURGE_S, self.purge), Chore("purge runs", _PURGE_S, self.purge_trainings)]
         sight = Sight(store, self.blobs, self.pool, self._limits)
         if eager:
             chores.append(Chore("look", _LOOK_S, sight.keep_up, apart=True))
         keeper = Keeper(chores)
         self._open = (store, runner, keeper, sight, Feed(store.projects))
+        self._trainer_queue = self._make_queue(store.trainings, self._owner.id)
         self.pool.start(runner, self.settings.data_dir, eager=eager)
         keeper.start()
         if eager:
             self.purge()
             sweep(store, self.blobs)
             self._collect(store, runner, adopt=True)
+            self.purge_trainings()
+            self._training_queue.work()
 
     def close(self) -> None:
         """Stop the workers; unfinished jobs wait, free, for the next Studio. Closing twice is no error."""
         if self._open is None:
             return
+        if self._trainer_queue is not None:
+            self._trainer_queue.close()  # first: a trainer writes its checkpoint, and its row is kept
+            self._trainer_queue = None
         store, runner, keeper, _, feed = self._open
         self._open = None
         feed.close()
@@ -267,6 +297,16 @@ class Studio(Gallery, Projects, Sharing, Reviews, Exporting, Seeing, Upscaling, 
         return self._parts()[3]
 
     @property
+    def _trainings(self) -> TrainingStore:
+        return self._store.trainings
+
+    @property
+    def _training_queue(self) -> TrainingQueue:
+        if self._trainer_queue is None:
+            raise ConflictError("the studio is closed", next_step="start it, or use it in a `with` block")
+        return self._trainer_queue
+
+    @property
     def _projects(self) -> ProjectsStore:
         return self._store.projects
 
@@ -329,6 +369,8 @@ class Studio(Gallery, Projects, Sharing, Reviews, Exporting, Seeing, Upscaling, 
     def _collect(self, store: Store, runner: JobRunner, *, adopt: bool) -> None:
         """Free the jobs of dead processes and, in a server, take those that nobody holds."""
         store.reap(lease_s=self.settings.lease_s)
+        if adopt:
+            self._settle_refinements(store)  # what they were painting is dropped, not taken up
         if adopt and store.free_jobs():
             forget_drafts(store)  # nobody waits for them any more
             for job_id in store.free_jobs():

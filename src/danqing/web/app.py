@@ -8,6 +8,7 @@ import gradio as gr
 
 from danqing.web.pages.paint import build
 from danqing.web.pages.projects import projects_page
+from danqing.web.pages.training import training_page
 from danqing.web.routes import add_routes
 from danqing.web.theme import DanqingTheme
 
@@ -29,6 +30,7 @@ def mount_pages(app: FastAPI, studio: Studio, settings: Settings) -> FastAPI:
     """Mount the pages at `/` (see `danqing.web.mount`)."""
     add_routes(app, studio, settings.upload_max_bytes)
     app.include_router(projects_page())
+    app.include_router(training_page())
     blocks = build(studio)
     return gr.mount_gradio_app(
         app,

@@ -7,3 +7,4 @@ from pathlib import Path
 STATIC = Path(__file__).parent / "static"
 CANVAS = Path(__file__).parent / "components" / "canvas"
 PROJECTS = Path(__file__).parent / "components" / "projects"
+TRAINING = Path(__file__).parent / "components" / "training"

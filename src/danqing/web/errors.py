@@ -115,6 +115,8 @@ def _about_region(error: DanqingError, field: list[str], language: str) -> str:
         return say(language, "e.region.engine")
     if not field:
         return say(language, "e.region.place")
+    if field[0].startswith("control"):
+        return _about_control(error, field[0].split(".")[1:], language)
     if field == ["prompt"] and not error.value:
         return say(language, "e.region.prompt")
     if field == ["prompt"] and error.code == "unsupported":

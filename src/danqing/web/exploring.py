@@ -23,6 +23,7 @@ from danqing.web.components.stage import say_to_stage
 from danqing.web.errors import explain
 from danqing.web.form import to_request
 from danqing.web.i18n import LANGUAGES, say
+from danqing.web.joining import tie_of
 
 if TYPE_CHECKING:
     from danqing.studio.service import Studio
@@ -121,8 +122,15 @@ def exploring(desk: Desk) -> Any:
         try:
             axes = _axes_of(getattr(event, "axes", None))
             request = to_request(replace(desk.form(values, stage), count=1))
-            vary = bool(getattr(event, "vary", False))
-            asked = ExploreRequest(request=request, x=axes["x"], y=axes.get("y"), z=axes.get("z"), vary_seeds=vary)
+            tie = tie_of(stage)
+            asked = ExploreRequest(
+                request=request,
+                x=axes["x"],
+                y=axes.get("y"),
+                z=axes.get("z"),
+                vary_seeds=bool(getattr(event, "vary", False)),
+                project=None if tie is None else tie.project,
+            )
             found = desk.studio.explore(asked)
         except DanqingError as error:
             return say_to_stage("explore", error=explain_axes(error, axes, language))

@@ -267,15 +267,15 @@ def field_of(path: str | None) -> str | None:
     'left_px'
     >>> field_of("refiner.model") is None
     True
-    >>> field_of("controls.1.params.low_threshold")
-    'controls.1.params'
+    >>> field_of("controls.1.params.low_threshold"), field_of("regions.0.control.params.low")
+    ('controls.1.params', 'regions.0.control.params')
     >>> field_of("regions.0.box.left_px"), field_of("points.3.to_x_px"), field_of("local.0.source")
     ('regions.0.box', 'points', 'local.0.source')
     """
     if not path:
         return None
     if path.startswith(("controls.", "image_prompts.", "regions.", "weights.", "local.", "finish.")):
-        return ".".join(path.split(".")[:3])
+        return ".".join(path.split(".")[: 4 if path.startswith("regions.") and ".control." in path else 3])
     if path.partition(".")[0] == "steps":
         return f"retouch_{'.'.join(path.split('.')[:3])}"
     if path.startswith("points."):

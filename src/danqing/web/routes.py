@@ -24,7 +24,7 @@ from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
 from danqing.studio.refiner import REFINING
 from danqing.web.answers import PREFIX, from_page, language_of, refused, summary
-from danqing.web.assets import CANVAS, PROJECTS, STATIC
+from danqing.web.assets import CANVAS, PROJECTS, STATIC, TRAINING
 from danqing.web.choosing import networks_router
 from danqing.web.drafts import DRAFTS
 from danqing.web.errors import explain
@@ -50,6 +50,7 @@ def add_routes(app: FastAPI, studio: Studio, upload_max_bytes: int) -> None:
     app.mount(f"{PREFIX}/static", StaticFiles(directory=STATIC), name="danqing-static")
     app.mount(f"{PREFIX}/canvas", StaticFiles(directory=CANVAS), name="danqing-canvas")
     app.mount(f"{PREFIX}/projects", StaticFiles(directory=PROJECTS), name="danqing-projects")
+    app.mount(f"{PREFIX}/training", StaticFiles(directory=TRAINING), name="danqing-training")
     app.include_router(_words_router())
     app.include_router(_history_router(studio))
     app.include_router(_pictures_router(studio))

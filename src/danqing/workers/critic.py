@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from PIL import Image
 
 from danqing.models.clip import MiniClip
-from danqing.review.aesthetic import AestheticScorer, find_aesthetic
 from danqing.review.base import BUILTIN, QWEN, Reviewer
 from danqing.review.builtin import BuiltinReviewer
-from danqing.review.judge import PHOTOMETRIC, photometric_beauty, similarity
-from danqing.review.phrases import phrases_of
 from danqing.review.qwen import open_qwen
+from danqing.review.scoring import Judge
 from danqing.spec.errors import InvalidRequestError
-from danqing.spec.refine import Scores
 from danqing.workers.protocol import (
     JudgeCommand,
     JudgedMessage,
@@ -25,8 +22,6 @@ from danqing.workers.protocol import (
     ReviewedMessage,
     TaskMessage,
 )
-
-_CROP = 0.94  # a second look, so that a score does not hang on single pixels
 
 
 class Critic:
@@ -51,7 +46,7 @@ class Critic:
         self._models_dir = models_dir
         self._device = device
         self._reviewers: dict[str, Reviewer] = {}
-        self._scorer: AestheticScorer | None = None
+        self._judge = Judge(clip, models_dir, device)
 
     def prepare(self, command: ReviewCommand | JudgeCommand) -> None:
         """Load what the question needs.
@@ -62,8 +57,8 @@ class Critic:
         """
         if isinstance(command, ReviewCommand):
             self._reviewer(command.reviewer)
-        elif self._open_scorer() is None:
-            self._clip()
+        else:
+            self._judge.prepare()
 
     def answer(self, command: ReviewCommand | JudgeCommand) -> TaskMessage:
         """The answer."""
@@ -71,7 +66,7 @@ class Critic:
             found = self._reviewer(command.reviewer).review(self._picture(command.picture), command.brief)
             return ReviewedMessage(task_id=command.task_id, findings=found)
         pictures = [self._picture(source) for source in command.pictures]
-        return JudgedMessage(task_id=command.task_id, scores=tuple(self._judge(pictures, command.brief)))
+        return JudgedMessage(task_id=command.task_id, scores=tuple(self._judge.scores(pictures, command.brief)))
 
     def _reviewer(self, name: str) -> Reviewer:
         if name not in self._reviewers:
@@ -84,39 +79,3 @@ class Critic:
                     "no worker has this reviewer", field="reviewer", value=name, allowed=f"{BUILTIN}, {QWEN}"
                 )
         return self._reviewers[name]
-
-    def _open_scorer(self) -> AestheticScorer | None:
-        if self._scorer is None and (files := find_aesthetic(self._models_dir)) is not None:
-            self._scorer = AestheticScorer(files, self._device)
-        return self._scorer
-
-    def _judge(self, pictures: Sequence[Image.Image], brief: str) -> list[Scores]:
-        words = ", ".join(phrases_of(brief)) or brief
-        scorer = self._open_scorer()
-        if scorer is not None:
-            found, judge = scorer.score(pictures, words), scorer.name
-        else:
-            fits = self._fits(pictures, words)
-            found = [(fit, photometric_beauty(picture)) for fit, picture in zip(fits, pictures, strict=True)]
-            judge = f"mini-clip {self._clip().sha256[:10]}, {PHOTOMETRIC}"
-        return [
-            Scores(prompt=_unit(fit), aesthetic=_unit(beauty), similarity=similarity(pictures[0], one), judge=judge)
-            for (fit, beauty), one in zip(found, pictures, strict=True)
-        ]
-
-    def _fits(self, pictures: Sequence[Image.Image], words: str) -> list[float]:
-        """Chance that the words belong to each picture: the mean over the whole and its middle."""
-        clip = self._clip()
-        texts = clip.embed_texts([words])
-        whole = clip.scores(clip.embed_images(list(pictures)), texts)[:, 0]
-        middle = clip.scores(clip.embed_images([_middle(picture) for picture in pictures]), texts)[:, 0]
-        return [float(score) for score in (whole + middle) / 2.0]
-
-
-def _middle(picture: Image.Image) -> Image.Image:
-    x, y = (max(0, round(side * (1.0 - _CROP) / 2.0)) for side in picture.size)
-    return picture.crop((x, y, max(x + 1, picture.width - x), max(y + 1, picture.height - y)))
-
-
-def _unit(value: float) -> float:
-    return min(1.0, max(0.0, value))

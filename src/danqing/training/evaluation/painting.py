@@ -35,12 +35,14 @@ class Order:
         seed: The noise.
         few_steps: By the 4-step variant.
         controls: ControlNet units, as in a Request.
+        negative: The negative prompt.
     """
 
     prompt: str
     seed: int
     few_steps: bool = False
     controls: tuple[dict[str, Any], ...] = ()
+    negative: str = ""
 
 
 @dataclass
@@ -91,6 +93,7 @@ class Painter:
             DanqingError: What it names is not there, or does not fit.
         """
         request: dict[str, Any] = {"prompt": order.prompt, "seed": order.seed, "controls": list(order.controls)}
+        request["negative_prompt"] = order.negative
         if order.few_steps:
             request["model"] = self.family.four_step
         else:

@@ -38,20 +38,22 @@ def wire(desk: Desk) -> None:
     hands every value on as it is: `web.form` checks it, and the error stands beside its field in the page's language.
     """
     raw: dict[str, Any] = {**_PRIVATE, "preprocess": False}
+    # Gradio would drop what is chosen while an answer is on its way; asking later, it forgets what an event carries
+    newest, each = ({**raw, "trigger_mode": mode} for mode in ("always_last", "multiple"))
     stage, inputs = desk.stage, desk.inputs
     everything = list(inputs.values())
     desk.paint.click(_paint(desk), [stage, *everything], [stage], **raw)
     stage.explore(exploring(desk), [stage, *everything], [stage], **raw)
     stage.draft(_draft(desk), [stage, *everything], [stage], **raw)
-    desk.header.language(_speak(desk), [inputs["model"]], [stage, *(c for c, _ in desk.translated)], **raw)
-    stage.refill(_refill(desk), [stage, inputs["prompt"]], [stage, *everything], **raw)
-    inputs["mode"].input(_mode, [inputs["mode"]], [inputs["strength"]], **raw)
+    desk.header.language(_speak(desk), [inputs["model"]], [stage, *(c for c, _ in desk.translated)], **each)
+    stage.refill(_refill(desk), [stage, inputs["prompt"]], [stage, *everything], **each)
+    inputs["mode"].input(_mode, [inputs["mode"]], [inputs["strength"]], **newest)
     sized = [inputs[name] for name in ("mode", "width_px", "height_px")]
-    stage.picture(_picture(desk), [inputs["mode"], inputs["model"]], sized, **raw)
-    desk.ratio.input(_ratio(desk), [desk.ratio, inputs["model"]], sized[1:], **raw)
+    stage.picture(_picture(desk), [inputs["mode"], inputs["model"]], sized, **each)
+    desk.ratio.input(_ratio(desk), [desk.ratio, inputs["model"]], sized[1:], **newest)
     fitted = [inputs[name] for name in ("styles", "width_px", "height_px", "steps", "cfg", "precision")]
     chosen = [inputs["model"], desk.ratio, inputs["precision"], stage]
-    inputs["model"].input(_model(desk), chosen, fitted, **raw)
+    inputs["model"].input(_model(desk), chosen, fitted, **newest)
     for name in ("sampler", "schedule"):
         inputs[name].change(_hint(name), [inputs[name], stage], [inputs[name]], **raw)
     _wire_browser(desk)

@@ -7,7 +7,7 @@ scripts ask from `/share/{token}/api/…`. The files' address contains a digest 
 from __future__ import annotations
 
 import hashlib
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,7 +21,8 @@ from danqing.web.assets import CANVAS
 
 FILES = Path(__file__).parent / "static"
 _HTML = Path(__file__).parent / "page.html"
-COMPARE = CANVAS / "compare.js"
+# The studio's own modules that the page has too; compare.js finds the page's base.js beside it.
+SHARED = (CANVAS / "compare.js", CANVAS / "dom.js")
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -54,9 +55,8 @@ def add_share_page(app: FastAPI) -> None:
     """
     static = f"/static/{digest()}"
 
-    @app.get(f"{static}/compare.js", include_in_schema=False)
-    def compare() -> FileResponse:  # the studio's own module; it finds the page's base.js beside it
-        return FileResponse(COMPARE, media_type="text/javascript", headers=_FILE_HEADERS)
+    for module in SHARED:
+        app.add_api_route(f"{static}/{module.name}", partial(_shared, module), include_in_schema=False)
 
     @app.get("/{token}", include_in_schema=False)
     def page(token: str) -> HTMLResponse:  # noqa: ARG001 (any token: the page asks what is behind it)
@@ -67,6 +67,10 @@ def add_share_page(app: FastAPI) -> None:
         return RedirectResponse(f"../{quote(token, safe='')}", status_code=308)
 
     app.mount(static, GZipMiddleware(_Kept(directory=FILES)), name="danqing-share-static")
+
+
+def _shared(module: Path) -> FileResponse:
+    return FileResponse(module, media_type="text/javascript", headers=_FILE_HEADERS)
 
 
 class _Kept(StaticFiles):
@@ -83,7 +87,7 @@ class _Kept(StaticFiles):
 def digest() -> str:
     """Sixteen hex digits that change with any of the page's files."""
     total = hashlib.sha256()
-    for file in [*sorted(path for path in FILES.rglob("*") if path.is_file()), COMPARE]:
+    for file in [*sorted(path for path in FILES.rglob("*") if path.is_file()), *SHARED]:
         total.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     return total.hexdigest()[:16]
 
@@ -91,8 +95,8 @@ def digest() -> str:
 @cache
 def _html() -> str:
     """The page: every module is named, so that a phone asks for all of them at once."""
-    modules = sorted(path.name for path in FILES.glob("*.js") if path.name != "main.js")
+    modules = sorted(path.name for path in [*FILES.glob("*.js"), *SHARED] if path.name != "main.js")
     static = f"static/{digest()}"
-    preload = "\n".join(f'<link rel="modulepreload" href="{static}/{name}">' for name in [*modules, "compare.js"])
+    preload = "\n".join(f'<link rel="modulepreload" href="{static}/{name}">' for name in modules)
     html = _HTML.read_text(encoding="utf-8")
     return html.replace("<!--modules-->", preload).replace("{static}", static)

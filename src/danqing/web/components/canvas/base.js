@@ -1,33 +1,30 @@
 // Words, addresses and small DOM helpers that every module shares.
+import { el, relabel, setWords, t } from './dom.js';
+
+export { el, known, relabel, t } from './dom.js';
 
 export const url = (path) => new URL(path, document.baseURI).href;
 
 const listeners = new Set();
-let words = {};
 let current = 'en';
-
-/** The string of a key in the page's language, with its {placeholders} filled. */
-export function t(key, values = {}) {
-  let text = words[key] ?? key;
-  for (const [name, value] of Object.entries(values)) text = text.replaceAll(`{${name}}`, String(value));
-  return text;
-}
-
-/** Whether the page's files have words for a key. */
-export const known = (key) => key in words;
+let wished = current;
 
 export const language = () => current;
 
-/** Load a language and put its words on everything that carries data-t…; then tell the listeners. */
+/** Load a language and put its words on everything that carries data-t…; then tell the listeners. False where another one was asked for meanwhile. */
 export async function setLanguage(tag) {
+  wished = tag;
   const answer = await fetch(url(`web/i18n/${tag}.json`));
-  if (!answer.ok) return;
-  words = await answer.json();
+  const found = answer.ok ? await answer.json() : null;
+  if (wished !== tag) return false;
+  if (found === null) return true;
+  setWords(found);
   current = tag;
   document.documentElement.lang = tag;
   document.title = t('app.page');
   relabel(document);
   for (const listener of listeners) listener(tag);
+  return true;
 }
 
 export const show = () => document.documentElement.classList.add('dq-ready');
@@ -43,38 +40,6 @@ export function settle(part) {
 
 export function onLanguage(listener) {
   listeners.add(listener);
-}
-
-const KINDS = { t: null, tAria: 'aria-label', tTitle: 'title', tPlaceholder: 'placeholder', tLabel: 'label' };
-
-/** Write the words of every element below `root` that names a key. */
-export function relabel(root) {
-  for (const [data, attribute] of Object.entries(KINDS)) {
-    const selector = `[data-${data.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}]`;
-    for (const node of root.querySelectorAll(selector)) {
-      if (!node.dataset[data]) continue;
-      const text = t(node.dataset[data]);
-      if (attribute) node.setAttribute(attribute, text);
-      else node.textContent = text;
-    }
-  }
-}
-
-/** An element with properties, data-* words and children: el('button', {class: 'x', t: 'key'}, child…). */
-export function el(tag, properties = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(properties)) {
-    if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith('on')) node.addEventListener(name.slice(2), value);
-    else if (name in KINDS) {
-      node.dataset[name] = value;
-      if (KINDS[name]) node.setAttribute(KINDS[name], t(value));
-      else node.textContent = t(value);
-    } else if (name === 'text') node.textContent = value;
-    else node.setAttribute(name, value === true ? '' : value);
-  }
-  node.append(...children.filter(Boolean));
-  return node;
 }
 
 /** One of ICONS as an element. */

@@ -50,9 +50,11 @@ export class Card {
     return { ...this.unit, image: this.kind.drawn ? this.unit.image ?? '' : this.unit.image };
   }
 
-  build(index) {
+  /** @param index its place among the cards; null for one that stands alone @param prefix what ids begin with */
+  build(index, prefix = `f-controls.${index}`) {
     const { unit } = this;
-    const id = (name) => `f-controls.${index}.${name}`;
+    const id = (name) => `${prefix}.${name}`;
+    const number = index === null ? '' : ` ${index + 1}`;
     const set = (name) => (value) => this.change({ [name]: value });
     this.id = id;
     this.slot = new Slot({ id: id('image'), empty: 'c.picture', choose: (ref) => this.setPicture(ref), clear: () => this.setPicture(null) });
@@ -74,8 +76,8 @@ export class Card {
       choice('c.mode', { id: id('mode'), options: ['balanced', 'prompt', 'control'], value: unit.mode, set: set('mode') }),
       choice('c.resize', { id: id('resize_mode'), options: ['crop', 'fill', 'stretch'], value: unit.resize_mode, set: (value) => { this.change({ resize_mode: value }); this.forgetMap(); } }),
       this.modelField);
-    this.node = el('div', { class: 'dq-card', id: `f-controls.${index}`, role: 'group', 'aria-label': `${t('c.title')} ${index + 1}` },
-      el('div', { class: 'dq-card-head' }, el('strong', {}, el('span', { t: 'c.title' }), ` ${index + 1}`), el('span', { class: 'dq-spring' }),
+    this.node = el('div', { class: 'dq-card', id: prefix, role: 'group', 'aria-label': `${t('c.title')}${number}` },
+      el('div', { class: 'dq-card-head' }, el('strong', {}, el('span', { t: 'c.title' }), number), el('span', { class: 'dq-spring' }),
         iconButton('close', 'c.remove', () => this.home.remove(this))),
       el('div', { class: 'dq-two' }, this.slot.node, el('div', { class: 'dq-slot' }, this.mapButton)),
       this.mapNote, this.drawButton,

@@ -6,11 +6,15 @@ import { unfold } from './fields.js';
 const MAX = 3;
 const FIRST = 'canny';
 
+/** A unit as `spec.control` has it. */
+export const freshUnit = (image = null) => ({ model: '', image, mask: null, annotator: FIRST, control_type: null, params: {}, resolution_px: null, pixel_perfect: true, weight: 1, start: 0, end: 1, mode: 'balanced', resize_mode: 'crop', passes: 'both' });
+
 export class Controls {
   /** @param app {addressOf, set(values), likes, startingPicture, showLoose, withCanvasPicture} */
   constructor(app) {
     this.app = app;
     this.cards = [];
+    this.guests = new Set(); // control cards that stand elsewhere: those of regions
     this.base = '';
     this.offers = { kinds: [], types: [], models: [] };
     this.loaded = false;
@@ -36,7 +40,7 @@ export class Controls {
     this.app.likes.setOffer(offers.likes, offers.base);
     document.body.classList.toggle('on-distilled', offers.distilled);
     this.loaded = true;
-    for (const card of this.cards) card.follow();
+    for (const card of [...this.cards, ...this.guests]) card.follow();
     this.render();
   }
 
@@ -50,7 +54,7 @@ export class Controls {
     this.missing.hidden = !none || this.cards.length > 0;
     this.missing.textContent = t('c.missing', { model: this.base });
     this.addButton.hidden = !this.loaded || none || this.cards.length >= MAX;
-    for (const card of this.cards) card.refresh();
+    for (const card of [...this.cards, ...this.guests]) card.refresh();
   }
 
   get available() {
@@ -76,7 +80,7 @@ export class Controls {
   }
 
   add(image = null) {
-    const unit = { model: '', image, mask: null, annotator: FIRST, control_type: null, params: {}, resolution_px: null, pixel_perfect: true, weight: 1, start: 0, end: 1, mode: 'balanced', resize_mode: 'crop', passes: 'both' };
+    const unit = freshUnit(image);
     const card = new Card(this, unit, { chosen: false });
     this.cards.push(card);
     unit.model = card.fittest();

@@ -100,6 +100,7 @@ export class Details {
 
   async remove() {
     const { id } = this.record;
+    const { wishes } = this.app;
     const next = this.app.history.neighbour(id, 1) ?? this.app.history.neighbour(id, -1);
     try {
       await ask(`records/${id}`, { method: 'DELETE' });
@@ -107,7 +108,7 @@ export class Details {
       toast(error.text);
       return;
     }
-    this.app.removed(id, next);
+    this.app.removed(id, next, wishes);
     toast(t('s.deleted'), {
       text: t('s.restore'),
       run: async () => {

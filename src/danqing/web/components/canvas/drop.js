@@ -1,6 +1,9 @@
 // Pictures from outside: dropped on the page, pasted, or chosen as a file.
 import { ask, el, t, toast } from './base.js';
 
+/** Whether a picture goes into the form itself, where there is room for one. */
+const isOwn = (purpose) => purpose === 'start' || purpose === 'read';
+
 const TYPES = 'image/png,image/jpeg,image/webp';
 
 /** Keep a file in the studio; gives {ref, width_px, height_px}. */
@@ -12,7 +15,7 @@ export class Drop {
   /** @param app {startFrom(upload), send(source, to), take(purpose, ref), offers(purpose)} */
   constructor(app) {
     this.app = app;
-    this.depth = 0;
+    this.turn = 0; // of the pictures that the form is to begin with
     const zone = (key, hint, name) =>
       el('div', { class: 'dq-zone', 'data-zone': name }, el('strong', { t: key }), hint ? el('span', { t: hint }) : null);
     this.node = el('div', { class: 'dq-drop', hidden: true },
@@ -62,7 +65,8 @@ export class Drop {
     const purpose = event.target.closest?.('[data-zone]')?.dataset.zone ?? 'start';
     const record = event.dataTransfer.getData('text/danqing-record');
     const file = event.dataTransfer.files[0];
-    const own = purpose === 'start' || purpose === 'read';
+    const own = isOwn(purpose);
+    if (record && own) this.turn += 1;
     if (record && !own) this.app.take(purpose, `record:${record}`);
     else if (record) this.app.send(`record:${record}`, purpose === 'read' ? 'all' : 'img2img');
     else if (file) this.take(file, purpose);
@@ -74,8 +78,11 @@ export class Drop {
   }
 
   async take(file, purpose) {
+    if (isOwn(purpose)) this.turn += 1;
+    const { turn } = this;
     try {
       const kept = await upload(file);
+      if (isOwn(purpose) && turn !== this.turn) return; // another one was chosen while this one was on its way
       if (purpose === 'read') this.app.send(kept.ref, 'all');
       else if (purpose === 'start') this.app.startFrom(kept);
       else this.app.take(purpose, kept.ref);

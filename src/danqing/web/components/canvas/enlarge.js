@@ -25,12 +25,15 @@ export class Loose {
   async enlarge(id, button) {
     if (this.busy) return;
     this.busy = true;
+    const { wishes } = this.app;
     button.disabled = true;
     button.dataset.t = 'u.busy';
     button.textContent = t('u.busy');
     try {
       const made = await post('upscale', { image: `record:${id}` });
-      this.app.showLoose({ ...made, title: 'u.done', name: `danqing-${id}-x4`, record: id });
+      const show = () => this.app.showLoose({ ...made, title: 'u.done', name: `danqing-${id}-x4`, record: id });
+      if (wishes === this.app.wishes) show();
+      else toast(`${t('u.done')} ${made.width_px} × ${made.height_px}`, { text: t('p.show'), run: show }); // something else is looked at by now
     } catch (error) {
       toast(error.text);
     } finally {

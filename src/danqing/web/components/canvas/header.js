@@ -1,5 +1,5 @@
 // The header: queue length, language, light and dark.
-import { ICONS, onLanguage, setLanguage, settle, show, t, url } from './base.js';
+import { ICONS, language, onLanguage, setLanguage, settle, show, t, url } from './base.js';
 
 const STORED = { language: 'danqing.language', theme: 'danqing.theme' };
 
@@ -36,6 +36,8 @@ export function mount({ element, trigger }) {
   const theme = element.querySelector('.dq-theme');
   const queue = element.querySelector('.dq-queue');
   let waiting = null;
+  let asked = 0;
+  let told = 0;
 
   const showQueue = () => {
     queue.classList.toggle('busy', waiting > 0);
@@ -45,10 +47,10 @@ export function mount({ element, trigger }) {
   };
   const speak = async (tag, first = false) => {
     select.value = tag;
-    await setLanguage(tag);
+    if (first) setTimeout(show, 8000); // a form in English is better than none
+    if (!(await setLanguage(tag))) return;
     if (tag === 'en' && first) settle('words');
     else trigger('language', { tag });
-    if (first) setTimeout(show, 4000); // a form in English is better than none
   };
   onLanguage(() => {
     select.setAttribute('aria-label', t('header.language'));
@@ -56,6 +58,10 @@ export function mount({ element, trigger }) {
     showQueue();
   });
 
+  document.addEventListener('dq:spoken', ({ detail: tag }) => {
+    setTimeout(settle, 0, 'words'); // the labels came with it
+    if (tag !== language()) trigger('language', { tag: language() }); // it answers an older question
+  });
   select.addEventListener('change', () => {
     store(STORED.language, select.value);
     speak(select.value);
@@ -74,12 +80,12 @@ export function mount({ element, trigger }) {
   paintTheme((stored(STORED.theme) ?? (matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light')) === 'dark');
 
   const poll = async () => {
-    try {
-      const answer = await fetch(url('web/status'));
-      waiting = (await answer.json()).waiting;
-    } catch {
-      waiting = -1;
-    }
+    asked += 1;
+    const turn = asked;
+    const found = await fetch(url('web/status')).then((answer) => answer.json()).then((status) => status.waiting).catch(() => -1);
+    if (turn < told) return; // a later question was answered before
+    told = turn;
+    waiting = found;
     showQueue();
   };
   document.addEventListener('dq:queue', poll);

@@ -10,6 +10,8 @@ export class History {
     this.more = false;
     this.by = 'words';
     this.asked = 0;
+    this.loading = Promise.resolve(); // the list that is on its way
+    this.adding = Promise.resolve(); // pictures on their way into it, one after the other
     this.state = '';
     this.list = el('div', { class: 'dq-thumbs', role: 'list' });
     this.note = el('div', { class: 'dq-note', role: 'status' });
@@ -79,7 +81,12 @@ export class History {
     return `records?${new URLSearchParams({ search: wanted, ...(before ? { before } : {}) })}`;
   }
 
-  async load(further = false) {
+  load(further = false) {
+    this.loading = this.read(further);
+    return this.loading;
+  }
+
+  async read(further) {
     this.asked += 1;
     const { asked } = this;
     const query = this.query(further);
@@ -119,12 +126,21 @@ export class History {
   }
 
   /** A new picture: on top, unless a search shows something else. */
-  async add(id) {
+  add(id) {
+    this.adding = this.adding.then(() => this.put(id));
+    return this.adding;
+  }
+
+  async put(id) {
+    for (let list = null; list !== this.loading;) { // a list that was asked for before may not have it
+      list = this.loading;
+      await list;
+    }
     if (this.search.value.trim()) return;
     if (this.list.querySelector(`[data-id="${id}"]`)) return;
     try {
       const record = await ask(`records/${id}`);
-      if (this.list.querySelector(`[data-id="${id}"]`)) return;
+      if (this.search.value.trim() || this.list.querySelector(`[data-id="${id}"]`)) return;
       this.list.prepend(this.thumb(record));
     } catch {
       return;

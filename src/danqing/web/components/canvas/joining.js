@@ -1,5 +1,6 @@
 // Projects on the Paint page: new pictures join the one chosen in the header, a finished one can be added to any, and an
-// address can open a picture, a project or a brief here: ?record=ID&to=img2img, ?project=ID&brief=1.
+// address can open a picture, a project or a brief here: ?record=ID&to=img2img, ?project=ID&brief=1. What was trained
+// comes by ?words=<lora:name:1> into the brief, or by ?negative=name.
 import { ask, el, relabel, t, toast, type, url } from './base.js';
 
 const KEPT = 'danqing.project'; // for this tab alone: another one may paint for another client
@@ -16,6 +17,8 @@ const kept = (value) => {
   return value ?? '';
 };
 
+const WORDS = { words: '#f-prompt textarea', negative: '#f-negative_prompt textarea' };
+
 const settled = () => new Promise((done) => {
   const look = () => (document.documentElement.classList.contains('dq-settled') ? done() : setTimeout(look, 50));
   look();
@@ -26,6 +29,7 @@ export class Joining {
   constructor(app) {
     this.app = app;
     this.projects = [];
+    this.asked = 0;
     this.select = el('select', { class: 'dq-joins', tAria: 'p.join.tip', tTitle: 'p.join.tip', hidden: true });
     this.select.addEventListener('change', () => this.choose(this.select.value));
     document.querySelector('.dq-header .dq-queue')?.before(this.select);
@@ -36,8 +40,12 @@ export class Joining {
   }
 
   async load() {
+    this.asked += 1;
+    const { asked } = this;
     try {
-      this.projects = (await ask('joining')).projects;
+      const { projects } = await ask('joining');
+      if (asked !== this.asked) return; // the list is asked for again
+      this.projects = projects;
     } catch {
       return; // the header says that the studio does not answer
     }
@@ -67,15 +75,22 @@ export class Joining {
   async obey(asked) {
     const record = asked.get('record');
     const to = asked.get('to');
-    if (![...asked.keys()].some((name) => ['record', 'project', 'brief'].includes(name))) return;
+    if (![...asked.keys()].some((name) => ['record', 'project', 'brief', ...Object.keys(WORDS)].includes(name))) return;
     history.replaceState(null, '', location.pathname);
     await settled();
+    for (const [name, field] of Object.entries(WORDS)) this.join(document.querySelector(field), asked.get(name)?.slice(0, 400));
     if (record) await this.app.openRecord(record);
     if (record && SENDS.includes(to)) this.app.send(`record:${record}`, to);
     if (asked.get('brief') && this.chosen) {
       const { words } = await ask(`joining/${this.chosen}`).catch(() => ({ words: '' }));
       if (words) type('#f-prompt textarea', words);
     }
+  }
+
+  /** Put words behind those of a field, unless they stand there. */
+  join(field, words) {
+    if (!field || !words || field.value.includes(words)) return;
+    type(field, [field.value.replace(/[\s,，]+$/, ''), words].filter(Boolean).join(', '), { focus: false });
   }
 
   /** The choice of a project for one picture, as a button. */

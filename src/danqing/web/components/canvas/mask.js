@@ -15,10 +15,12 @@ export class Mask {
     this.size = 24;
     this.last = null;
     this.at = null;
+    this.resets = 0;
   }
 
   /** An empty mask for a picture of this size. */
   reset(width, height) {
+    this.resets += 1;
     this.canvas.width = width;
     this.canvas.height = height;
     this.undo.clear();
@@ -132,11 +134,13 @@ export class Mask {
     this.tell();
   }
 
-  /** Take a black and white picture as the mask. */
+  /** Take a black and white picture as the mask, unless the mask is another picture's by the time it is there. */
   async load(address) {
+    const { resets } = this;
     const picture = new Image();
     picture.src = address;
     await picture.decode();
+    if (resets !== this.resets) return;
     const { width, height } = this.canvas;
     this.context.globalCompositeOperation = 'source-over';
     this.context.clearRect(0, 0, width, height);

@@ -72,6 +72,12 @@ export class Networks {
     this.sync();
   }
 
+  /** What there is for the model at hand, asked for where it is not known yet. */
+  async known() {
+    if (this.cards === null) await this.load();
+    return this.cards ?? [];
+  }
+
   async load() {
     const { model } = this;
     this.failure = '';

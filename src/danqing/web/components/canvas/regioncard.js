@@ -1,12 +1,16 @@
 // One region's card in the form: its words, what shall not be there, weight and soft edge.
 import { el, iconButton, t } from './base.js';
 import { slider } from './parts.js';
+import { RegionControl } from './regioncontrol.js';
+import { RegionLora } from './regionlora.js';
 
 export class RegionCard {
   /** @param home Regions @param region what it is about */
   constructor(home, region) {
     this.home = home;
     this.region = region;
+    this.lora = new RegionLora(home, region);
+    this.control = new RegionControl(home, region);
   }
 
   build(index) {
@@ -18,7 +22,11 @@ export class RegionCard {
     this.place = el('p', { class: 'dq-tip' });
     this.more = el('details', { class: 'dq-more' }, el('summary', { t: 'c.more' }), this.negative,
       slider('r.weight', { id: id('weight'), low: 0.1, high: 4, step: 0.1, value: region.weight, set: (weight) => home.set(region, { weight }) }),
-      slider('r.feather', { id: id('feather_px'), high: 256, step: 1, digits: 0, value: region.feather, set: (feather) => home.set(region, { feather }) }));
+      slider('r.feather', { id: id('feather_px'), high: 256, step: 1, digits: 0, value: region.feather, set: (feather) => home.set(region, { feather }) }),
+      this.lora.node, this.control.build(index));
+    this.more.open = this.open ?? region.control !== null;
+    this.more.addEventListener('toggle', () => { this.open = this.more.open; if (this.open) this.lora.load(); });
+    if (this.more.open || region.prompt.includes('<')) this.lora.load();
     this.node = el('div', { class: 'dq-card dq-region-card', id: `f-regions.${index}`, role: 'group', style: `--c: rgb(${home.tint(region).join(' ')})` },
       el('div', { class: 'dq-card-head' }, this.name, el('span', { class: 'dq-spring' }), iconButton('close', 'r.delete', () => home.remove(region))),
       this.place, this.words, this.more);
@@ -49,5 +57,6 @@ export class RegionCard {
     this.place.textContent = home.placeWords(region);
     const words = this.words.querySelector('textarea');
     if (words.value !== region.prompt) words.value = region.prompt;
+    this.lora.refresh();
   }
 }

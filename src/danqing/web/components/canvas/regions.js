@@ -41,6 +41,12 @@ export class Regions {
     this.expert.lastChild.replaceChildren(choice('r.engine', { id: 'f-region_engine', options: ENGINES, value: this.engine || 'auto', set }));
   }
 
+  setEngine(engine) {
+    this.engine = engine;
+    this.showEngine();
+    this.keep();
+  }
+
   relabel() {
     for (const region of this.all) region.card.relabel(this.all.indexOf(region));
     this.tell();
@@ -50,7 +56,7 @@ export class Regions {
   asked() {
     return this.all.map((region) => ({
       prompt: region.prompt, negative_prompt: region.negative, box: region.box && this.pixels(region.box),
-      mask: region.box ? null : region.uri ?? region.ref ?? null, weight: region.weight, feather_px: region.feather,
+      mask: region.box ? null : region.uri ?? region.ref ?? null, weight: region.weight, feather_px: region.feather, control: region.control,
     }));
   }
 
@@ -122,14 +128,14 @@ export class Regions {
     clearErrors();
   }
 
-  /** Undo ('back') or redo ('forth') what was drawn; words that were written since stay. */
+  /** Undo ('back') or redo ('forth') what was drawn; words and controls that were changed since stay. */
   step(way) {
     const found = this.past[way](this.snapshot());
     if (!found) return;
     const now = new Map(this.all.map((region) => [region.id, region]));
     this.all = found.all.map((old) => {
-      const { prompt, negative } = now.get(old.id) ?? old;
-      return Object.assign(now.get(old.id) ?? old.self, old, { prompt, negative });
+      const { prompt, negative, control } = now.get(old.id) ?? old;
+      return Object.assign(now.get(old.id) ?? old.self, old, { prompt, negative, control });
     });
     this.selected = this.all.find(({ id }) => id === found.selected) ?? null;
     this.render();
@@ -144,7 +150,7 @@ export class Regions {
     this.number += 1;
     const used = new Set(this.all.map(({ color }) => color));
     const color = area ? area.color : COLORS.findIndex((_, n) => !used.has(n));
-    const region = { id: this.number, color, prompt: '', negative: null, weight: 1, feather: FEATHER, box: box && this.shares(box), area, around: null, uri: null, ref: null, ...more };
+    const region = { id: this.number, color, prompt: '', negative: null, weight: 1, feather: FEATHER, box: box && this.shares(box), area, around: null, uri: null, ref: null, control: null, ...more };
     region.self = region;
     region.card = new RegionCard(this, region);
     this.all.push(region);
@@ -203,14 +209,15 @@ export class Regions {
   /** Put the regions of a Request here; `frame` is the picture that their boxes are meant for. */
   async setAll(regions, engine, frame) {
     this.frame = frame;
-    this.all = [];
     this.selected = null;
     this.past.clear();
     this.engine = engine;
-    for (const { prompt, negative_prompt: negative, box, mask, weight, feather_px: feather } of regions) {
+    for (const { card } of this.all) card.control.drop();
+    this.all = [];
+    for (const { prompt, negative_prompt: negative, box, mask, weight, feather_px: feather, control = null } of regions) {
       const place = box && { left: box.left_px, top: box.top_px, right: box.right_px, bottom: box.bottom_px };
       const area = box ? null : this.nextArea();
-      this.add({ box: place, area, more: { prompt, negative, weight, feather, ref: mask } });
+      this.add({ box: place, area, more: { prompt, negative, weight, feather, control, ref: mask } });
     }
     this.selected = null;
     this.expert.open = engine !== '';

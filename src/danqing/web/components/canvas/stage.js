@@ -1,5 +1,5 @@
 // The stage: puts canvas, progress, history, details and dropping together, and speaks with Python.
-import { ask, el, language, onLanguage, relabel, settle, t, toast, type, url } from './base.js';
+import { ask, el, language, onLanguage, relabel, t, toast, type, url } from './base.js';
 import { Board } from './board.js';
 import { Controls } from './controls.js';
 import { Describe } from './describe.js';
@@ -27,10 +27,10 @@ export class Stage {
     this.margins = { left: 0, right: 0, top: 0, bottom: 0 };
     this.tiles = [];
     this.record = null;
+    this.wishes = 0; // how often something else was asked to be seen
     this.view = 'empty';
     this.failure = null;
-    this.under = null; // the result that regions are drawn over: {id, width, height}
-    this.painted = null;
+    this.under = this.painted = null; // the result that regions are drawn over: {id, width, height}; the size to be painted
     this.board = new Board(this);
     this.views = new Views(this);
     this.watch = new Watch(this.jobEvents());
@@ -97,8 +97,16 @@ export class Stage {
     return this.tiles.length > 0 || this.record !== null || this.failure !== null;
   }
 
+  /** Something is asked to be seen: gives what says, when it has come, whether it is still wanted. */
+  wish() {
+    this.wishes += 1;
+    const { wishes } = this;
+    return () => wishes === this.wishes;
+  }
+
   /** Go to a view: 'source', 'regions', 'result' (the last job), 'record', 'loose' (no Record) or 'empty'. */
   show(view) {
+    this.wish();
     this.view = view;
     this.loose.show(null);
     if (view === 'result' && !this.watch.id && !this.hasResult && this.under) {
@@ -151,8 +159,7 @@ export class Stage {
   }
 
   tile(index, values) {
-    if (!this.tiles[index]) return;
-    if (this.tiles[index].id && !values.id) return;
+    if (!this.tiles[index] || (this.tiles[index].id && !values.id)) return;
     Object.assign(this.tiles[index], values);
     if (this.view === 'result') this.views.drawResult();
   }
@@ -181,12 +188,10 @@ export class Stage {
 
   // records -------------------------------------------------------------------------------------------------------
   async openRecord(id) {
-    try {
-      this.record = await ask(`records/${id}`);
-    } catch (error) {
-      toast(error.text);
-      return;
-    }
+    const wanted = this.wish();
+    const record = await ask(`records/${id}`).catch((error) => toast(error.text));
+    if (!record || !wanted()) return;
+    this.record = record;
     this.loose.show(null);
     this.view = 'record';
     this.details.show(this.record);
@@ -196,6 +201,7 @@ export class Stage {
 
   /** Show a picture that is no Record: {ref, title, name}, and where the way back leads. */
   showLoose(loose) {
+    this.wish();
     const back = this.view === 'loose' ? this.before : { view: this.view, id: this.record?.id };
     this.before = loose.record ? { view: 'record', id: loose.record } : back;
     this.view = 'loose';
@@ -207,8 +213,7 @@ export class Stage {
   }
 
   leaveLoose() {
-    if (this.before.view === 'record') this.openRecord(this.before.id);
-    else this.show(this.before.view);
+    return this.before.view === 'record' ? this.openRecord(this.before.id) : this.show(this.before.view);
   }
 
   // pictures for the form -------------------------------------------------------------------------------------------
@@ -238,10 +243,12 @@ export class Stage {
     ({ control: this.controls, like: this.likes, describe: this.describe })[purpose].take(ref);
   }
 
-  removed(id, next) {
+  /** A Record is deleted; `next` follows it on the canvas, unless something else is looked at by now. */
+  removed(id, next, wishes) {
     this.history.remove(id);
     this.tiles = this.tiles.filter((tile) => tile.id !== id);
     if (this.under?.id === id) this.under = null;
+    if (wishes !== this.wishes) return;
     if (next) this.openRecord(next);
     else this.show(this.modeNow === 'txt2img' ? 'empty' : 'source');
   }
@@ -259,11 +266,8 @@ export class Stage {
   async reuseSeed() {
     const id = this.record?.id ?? this.history.newest;
     if (!id) return;
-    try {
-      this.setSeed((this.record ?? (await ask(`records/${id}`))).seed);
-    } catch (error) {
-      toast(error.text);
-    }
+    const record = this.record ?? (await ask(`records/${id}`).catch((error) => toast(error.text)));
+    if (record) this.setSeed(record.seed);
   }
 
   async setSeed(text) {
@@ -286,8 +290,9 @@ export class Stage {
     if (other) this.drag.setAll([]);
     if (other) this.rewording.otherPicture();
     if (image) this.board.mask.reset(image.width_px, image.height_px);
+    const wanted = this.wish();
     if (image && mask) await this.board.mask.load(this.addressOf(mask)).catch(() => toast(t('e.code.not_found')));
-    this.show('source');
+    if (wanted()) this.show('source');
   }
 
   setMode(mode) {
@@ -354,8 +359,8 @@ export class Stage {
   }
 
   leaveRegions() {
-    if (this.modeNow !== 'txt2img') this.show('source');
-    else this.show(this.hasResult || this.under ? 'result' : 'empty');
+    const painted = this.hasResult || this.under ? 'result' : 'empty';
+    this.show(this.modeNow === 'txt2img' ? painted : 'source');
   }
 
   showKept() {
@@ -386,12 +391,10 @@ export class Stage {
       if (command.controls) this.setCards(command);
       else if (command.words) this.rewording.setAll(command.words, command.words.source_prompt);
       if (command.mode === 'txt2img' && this.hasResult) this.show('result');
-      if (command.mode === 'inpaint') toast(t('s.mask.hint'));
-      else toast(t('s.sent'));
-      if (command.mode === 'drag') unfold('composition', 'drag_mode');
-      if (command.mode === 'words') unfold('composition', 'words');
-      if (command.mode === 'retouch') unfold('composition', 'retouch_steps');
-    } else if (command.kind === 'language') setTimeout(settle, 0, 'words'); // the labels came with it
+      toast(t(command.mode === 'inpaint' ? 's.mask.hint' : 's.sent'));
+      const fold = { drag: 'drag_mode', words: 'words', retouch: 'retouch_steps' }[command.mode];
+      if (fold) unfold('composition', fold);
+    } else if (command.kind === 'language') document.dispatchEvent(new CustomEvent('dq:spoken', { detail: command.tag }));
   }
 }
 

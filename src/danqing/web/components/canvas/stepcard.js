@@ -6,9 +6,13 @@ const SHARE = { kind: 'slider', low: 0, high: 1 };
 const whole = (low, high) => ({ kind: 'slider', low, high, step: 1, digits: 0 });
 const number = (low, high, step = 1) => ({ kind: 'number', low, high, step });
 const PAINTED = { prompt: { kind: 'area' }, negative_prompt: { kind: 'area' }, steps: number(1, 500), guidance_scale: number(0, 100, 0.5) };
+const AREA = { kind: 'slider', low: 0, high: 1, step: 0.005, digits: 3 };
 const DETAIL = {
-  confidence: SHARE, max_count: number(1, 64), sort: { kind: 'choice', options: ['sureness', 'left_to_right', 'centre_to_edge', 'largest'] },
-  dilate_px: whole(-64, 64), blur_px: whole(0, 64), padding_px: whole(0, 256), negative_prompt: PAINTED.negative_prompt, steps: PAINTED.steps, guidance_scale: PAINTED.guidance_scale,
+  classes: { kind: 'list' }, confidence: SHARE, min_area: AREA, max_area: AREA, max_count: number(1, 64),
+  keep: { kind: 'choice', options: ['area', 'confidence'] }, sort: { kind: 'choice', options: ['sureness', 'left_to_right', 'centre_to_edge', 'largest'] },
+  outline: { kind: 'check' }, offset_x_px: whole(-200, 200), offset_y_px: whole(-200, 200), dilate_px: whole(-64, 64),
+  merge: { kind: 'choice', options: ['none', 'merge', 'merge_invert'] }, blur_px: whole(0, 64), padding_px: whole(0, 256),
+  negative_prompt: PAINTED.negative_prompt, steps: PAINTED.steps, guidance_scale: PAINTED.guidance_scale,
 };
 const TILED = { mode: { kind: 'choice', options: ['windows', 'tiles'] }, strength: SHARE, tile_px: number(64, 2048, 8), ...PAINTED };
 
@@ -22,7 +26,10 @@ const FIELDS = {
 
 /** What a new step holds; as `spec.retouch_steps` has it. */
 export const FRESH = {
-  detail: { detect: 'face', prompt: null, strength: 0.4, confidence: 0.3, max_count: null, sort: 'sureness', dilate_px: 4, blur_px: 4, padding_px: 32, negative_prompt: null, steps: null, guidance_scale: null },
+  detail: {
+    detect: 'face', prompt: null, strength: 0.4, classes: [], confidence: 0.3, min_area: 0, max_area: 1, max_count: null, keep: 'area', sort: 'sureness', outline: true,
+    offset_x_px: 0, offset_y_px: 0, dilate_px: 4, merge: 'none', blur_px: 4, padding_px: 32, negative_prompt: null, steps: null, guidance_scale: null,
+  },
   restore_faces: { visibility: 1, fidelity: 0.5, confidence: 0.5, max_count: null, model: null },
   upscale: { scale: 2, upscaler: null, tiled: null },
   cutout: { method: 'auto', trim: false, grow_px: 0, background: null },
@@ -98,10 +105,12 @@ export class StepCard {
       return el('label', { class: 'dq-field', id }, el('span', { class: 'dq-check' }, box, el('span', { t: key })), tip);
     }
     const area = kind === 'area';
+    const many = kind === 'list'; // names with commas between them
     const list = info.known ? el('datalist', { id: `known-${id}` }, ...info.known(this.home.app).map((name) => el('option', { value: name }))) : null;
-    const input = el(area ? 'textarea' : 'input', { tAria: key, tPlaceholder: `${key}.empty`, ...(area ? { rows: '2', maxlength: '20000' } : { type: kind, ...(kind === 'number' ? { min: info.low, max: info.high, step: info.step } : { maxlength: '256', spellcheck: 'false', list: list?.id }) }) });
-    input.value = value ?? '';
-    const read = () => (kind === 'number' ? Number(input.value) : input.value);
+    const input = el(area ? 'textarea' : 'input', { tAria: key, tPlaceholder: `${key}.empty`, ...(area ? { rows: '2', maxlength: '20000' } : { type: many ? 'text' : kind, ...(kind === 'number' ? { min: info.low, max: info.high, step: info.step } : { maxlength: many ? '4000' : '256', spellcheck: 'false', list: list?.id }) }) });
+    input.value = many ? value.join(', ') : value ?? '';
+    const names = () => input.value.split(/[,，、]/).map((name) => name.trim()).filter(Boolean);
+    const read = () => (many ? names() : kind === 'number' ? Number(input.value) : input.value);
     input.addEventListener('input', () => set(input.value === '' && (area || info.optional || kind === 'number') ? null : read()));
     return el('label', { class: 'dq-field', id }, el('span', { t: key }), tip, input, list);
   }

@@ -10,6 +10,14 @@ function said(problem) {
   return known(key) ? t(key) : problem.detail ?? t('e.code.error');
 }
 
+/** What to tell of an error that a job, an asking or a refinement ended with. */
+export function problemText(error) {
+  const { code, message, field, next_step: step } = error ?? {};
+  const own = `e.reviewer.${code}`;
+  if (language() !== 'en' && field === 'reviewer' && known(own)) return t(own);
+  return said({ code, detail: message, next_step: step });
+}
+
 // Seeds go to 2⁶⁴, past what a number holds in JavaScript: long ones are strings here and numbers on the way.
 const LONG_IN = /"(seed|old|new)":\s*(\d{16,})/g;
 const LONG_OUT = /"seed":"(\d{16,})"/g;
@@ -59,7 +67,7 @@ export async function all(path, key, most = 1000) {
   return found;
 }
 
-const KINDS = ['review', 'suggestion', 'version', 'removed', 'shown', 'hidden', 'share', 'project'];
+const KINDS = ['review', 'suggestion', 'version', 'removed', 'shown', 'hidden', 'share', 'project', 'refinement'];
 
 /** Listen to a project, live; `opened` hears of every (new) connection. Gives what closes it. */
 export function listen(project, { opened, happened, lost }) {

@@ -12,6 +12,10 @@ export const ICONS = {
   lock: svg('<rect x="4.5" y="9" width="11" height="7.5" rx="1.5"/><path d="M7 9V6.5a3 3 0 0 1 6 0V9"/>'),
   pick: svg('<path d="M10 16.3S3.5 12.6 3.5 8.2A3.4 3.4 0 0 1 10 6.6a3.4 3.4 0 0 1 6.5 1.6c0 4.4-6.5 8.1-6.5 8.1Z"/>'),
   share: svg('<path d="M8.5 11.5 11.5 8.5M9 5.5l1.6-1.6a3.2 3.2 0 0 1 4.5 4.5L13.5 10M11 14.5l-1.6 1.6a3.2 3.2 0 0 1-4.5-4.5L6.5 10"/>'),
+  ask: svg('<path d="M4 4.5h12A1.5 1.5 0 0 1 17.5 6v6.5A1.5 1.5 0 0 1 16 14H9.5L6 17v-3H4a1.5 1.5 0 0 1-1.5-1.5V6A1.5 1.5 0 0 1 4 4.5Z"/><path d="M6 9.2s1.5-2.4 4-2.4 4 2.4 4 2.4-1.5 2.4-4 2.4-4-2.4-4-2.4Z"/>'),
+  refine: svg('<path d="M4 12.5a6.3 6.3 0 0 0 11.6 1.3M16 7.5A6.3 6.3 0 0 0 4.4 6.2M16.2 3.6v4h-4M3.8 16.4v-4h4"/><path d="m10 7.2.8 2 2 .8-2 .8-.8 2-.8-2-2-.8 2-.8Z"/>'),
+  model: svg('<path d="M2 10s3-5 8-5 8 5 8 5-3 5-8 5-8-5-8-5Z"/><rect x="8" y="8" width="4" height="4" rx=".8"/>'),
+  stop: svg('<rect x="5.5" y="5.5" width="9" height="9" rx="1.5"/>'),
   current: svg('<path d="M5 17V3.5h9.5L12.5 7l2 3.5H5"/>'),
 };
 
@@ -21,6 +25,10 @@ export function sign(name, key = null) {
   node.innerHTML = ICONS[name];
   return node;
 }
+
+/** A button with one of ICONS before its words. */
+export const wordButton = (name, key, onclick, properties = {}) =>
+  el('button', { type: 'button', class: 'dq-act dp-worded', onclick, ...properties }, sign(name), el('span', { t: key }));
 
 /** A button with one of ICONS; its name is its tooltip and aria-label. */
 export function signButton(name, key, onclick, properties = {}) {

@@ -1,5 +1,5 @@
 // All projects: their covers, a search, a new one; renaming, archiving, deleting, each with its way back.
-import { el, relabel, t, toast, url } from '../canvas/base.js';
+import { el, language, relabel, t, toast, url } from '../canvas/base.js';
 import { get, patch, post, remove, since, thumbOf } from './api.js';
 import { BriefForm, EMPTY } from './brief.js';
 import { askLine, field, moreButton, plural, sheet } from './sheets.js';
@@ -52,6 +52,7 @@ export class ProjectList {
     this.asked = 0;
     this.found = [];
     this.next = null;
+    this.cards = new Map(); // by what they say
     this.search = el('input', { type: 'search', class: 'dq-search', maxlength: '200', tPlaceholder: 'p.search', tAria: 'p.search' });
     this.search.addEventListener('input', () => { clearTimeout(this.timer); this.timer = setTimeout(() => this.load(), WAIT_MS); });
     this.states = el('div', { class: 'dq-sides', role: 'group', tAria: 'p.which' },
@@ -96,7 +97,12 @@ export class ProjectList {
 
   draw() {
     for (const button of this.states.children) button.setAttribute('aria-pressed', String(button.dataset.state === this.state));
-    this.grid.replaceChildren(...this.found.map((summary) => this.card(summary)));
+    const before = this.cards;
+    this.cards = new Map(this.found.map((summary) => [JSON.stringify([language(), since(summary.project.updated_at), summary]), summary]));
+    // a card that says the same stays: one that is pressed just now would lose the press
+    for (const [key, summary] of this.cards) this.cards.set(key, before.get(key) ?? this.card(summary));
+    const nodes = [...this.cards.values()];
+    if (nodes.length !== this.grid.children.length || nodes.some((node, i) => node !== this.grid.children[i])) this.grid.replaceChildren(...nodes);
     this.older.hidden = this.next === null;
     this.note.hidden = this.found.length > 0;
     if (!this.found.length) this.note.replaceChildren(...this.nothing());

@@ -22,6 +22,9 @@ export function outline({ box, lasso }) {
 /** Where the number of a mark stands: the upper left of its box, the topmost corner of its lasso. */
 const corner = ({ box, lasso }) => (lasso ? lasso.reduce((top, point) => (point[1] < top[1] ? point : top)) : [box.left_px, box.top_px]);
 
+/** What a model said looks another way than what a person said. */
+export const byModel = (source) => (source === 'person' ? '' : ' by-model');
+
 export class Picture {
   /** @param page {find(record), name(version), pointed(suggestion), compared(record)} */
   constructor(page) {
@@ -42,7 +45,7 @@ export class Picture {
     this.node = el('section', { class: 'dp-stage', tAria: 'p.picture' }, this.bar, this.frame, this.facts);
   }
 
-  /** @param marks [{suggestion, number}] of this version */
+  /** @param marks [{suggestion, number, source}] of this version */
   show(version, marks) {
     const other = version.record !== this.version?.record;
     if (other && this.comparison) this.leave();
@@ -64,16 +67,16 @@ export class Picture {
     const { width_px: width, height_px: height } = this.version;
     const visible = this.marks.filter(({ suggestion }) => suggestion.box || suggestion.lasso);
     this.toggle.hidden = visible.length === 0 || Boolean(this.comparison);
-    this.layer.replaceChildren(...visible.map(({ suggestion }) => {
+    this.layer.replaceChildren(...visible.map(({ suggestion, source }) => {
       const shape = outline(suggestion);
-      shape.setAttribute('class', `dp-mark ${suggestion.state}`);
+      shape.setAttribute('class', `dp-mark ${suggestion.state}${byModel(source)}`);
       shape.dataset.suggestion = suggestion.id;
       shape.addEventListener('click', () => this.page.pointed(suggestion.id));
       return shape;
     }));
-    this.numbers.replaceChildren(...visible.map(({ suggestion, number }) => {
+    this.numbers.replaceChildren(...visible.map(({ suggestion, number, source }) => {
       const [x, y] = corner(suggestion);
-      const node = el('button', { type: 'button', class: `dp-mark-number ${suggestion.state}`, text: String(number), title: suggestion.prompt, 'aria-label': t('p.mark', { number, words: suggestion.prompt }), 'data-suggestion': suggestion.id, onclick: () => this.page.pointed(suggestion.id) });
+      const node = el('button', { type: 'button', class: `dp-mark-number ${suggestion.state}${byModel(source)}`, text: String(number), title: suggestion.prompt, 'aria-label': t('p.mark', { number, words: suggestion.prompt }), 'data-suggestion': suggestion.id, onclick: () => this.page.pointed(suggestion.id) });
       node.style.left = percent(x / width);
       node.style.top = percent(y / height);
       return node;

@@ -1,10 +1,12 @@
 // One project: its tree, the version looked at, its reviews, its links and its brief, all live.
 import { ask, el, iconButton, relabel, t, toast, url } from '../canvas/base.js';
 import { all, get, languageNames, listen, patch, post } from './api.js';
+import { Asking } from './asking.js';
 import { BriefForm } from './brief.js';
 import { projectMenu, rename } from './list.js';
 import { pick } from './picker.js';
 import { Picture } from './picture.js';
+import { Refining } from './refining.js';
 import { Reviews } from './reviews.js';
 import { isOpen, Shares } from './shares.js';
 import { menuButton, moreButton, plural } from './sheets.js';
@@ -13,7 +15,7 @@ import { VersionCard } from './version.js';
 
 const SETTLE_MS = 120; // events come in bunches: what they tell of is read once
 const NARROW = '(max-width: 760px)';
-const TABS = ['reviews', 'shares', 'brief'];
+const TABS = ['reviews', 'refine', 'shares', 'brief'];
 
 export class ProjectPage {
   /** @param go(path) opens an address of this page */
@@ -22,17 +24,20 @@ export class ProjectPage {
     this.root = root;
     this.map = new Tree((record) => this.choose(record), matchMedia(NARROW));
     this.picture = new Picture(this);
+    this.asking = new Asking(this);
+    this.refining = new Refining(this);
     this.card = new VersionCard(this);
     this.talk = new Reviews(this);
     this.links = new Shares(this);
     this.brief = new BriefForm(() => this.briefChanged());
     this.build();
     this.unlisten = listen(id, {
-      opened: () => { this.live(true); this.changed(); },
+      opened: () => { this.live(true); this.changed(); this.refining.changed(); },
       happened: (kind, event) => this.happened(kind, event),
       lost: () => this.live(false),
     });
     this.changed();
+    this.refining.changed();
   }
 
   build() {
@@ -56,7 +61,7 @@ export class ProjectPage {
     this.saved = el('span', { class: 'dq-tip', role: 'status' });
     this.save = el('button', { type: 'button', class: 'dp-second', t: 'p.brief.save', 'data-act': 'save-brief', onclick: () => this.saveBrief() });
     const briefPanel = el('div', {}, this.brief.node, el('div', { class: 'dp-row dp-brief-foot' }, this.save, this.saved));
-    const panels = { reviews: this.talk.node, shares: this.links.node, brief: briefPanel };
+    const panels = { reviews: this.talk.node, refine: this.refining.node, shares: this.links.node, brief: briefPanel };
     this.tabs = el('div', { class: 'dq-tabs', role: 'tablist' }, ...TABS.map((name) => el('button', { type: 'button', role: 'tab', id: `dp-tab-${name}`, 'aria-controls': `dp-panel-${name}`, 'data-tab': name, onclick: () => this.open(name) }, el('span', { t: `p.tab.${name}` }), el('span', { class: 'dq-count' }))));
     this.tabs.addEventListener('keydown', (event) => this.tabKey(event));
     this.panels = TABS.map((name) => { const panel = el('div', { class: 'dp-panel', role: 'tabpanel', id: `dp-panel-${name}`, 'aria-labelledby': `dp-tab-${name}` }); panel.append(panels[name]); return panel; });
@@ -71,6 +76,8 @@ export class ProjectPage {
     this.unlisten();
     this.map.end();
     this.talk.end();
+    this.asking.end();
+    this.refining.end();
     clearTimeout(this.timer);
   }
 
@@ -78,7 +85,8 @@ export class ProjectPage {
     relabel(this.node);
     if (!this.project) return;
     this.draw();
-    for (const part of [this.picture, this.card, this.talk, this.links]) part.relabel();
+    for (const part of [this.picture, this.card, this.talk, this.links, this.refining]) part.relabel();
+    this.asking.draw();
     this.brief.drawColours();
     this.brief.drawReferences();
   }
@@ -129,7 +137,7 @@ export class ProjectPage {
   }
 
   draw() {
-    const { project, tree, reviews, shares } = this;
+    const { project, tree } = this;
     document.title = `${project.name} · ${t('p.title')}`;
     this.title.textContent = project.name;
     const state = project.deleted_at ? 'deleted' : project.archived_at ? 'archived' : null;
@@ -141,11 +149,19 @@ export class ProjectPage {
     this.picture.node.hidden = this.card.node.hidden = none;
     this.node.classList.toggle('none', none);
     this.map.show(tree, this.chosen);
-    const open = reviews.flatMap(({ suggestions }) => suggestions).filter((suggestion) => suggestion.state === 'open').length;
-    const counts = { reviews: open || '', shares: shares.filter(isOpen).length || '', brief: '' };
-    for (const tab of this.tabs.children) tab.lastChild.textContent = counts[tab.dataset.tab];
+    this.asking.draw();
+    this.refining.redraw();
+    this.counted();
     if (!none) this.showChosen();
     this.node.classList.add('ready');
+  }
+
+  /** The numbers on the tabs. */
+  counted() {
+    const { reviews, shares } = this;
+    const open = reviews.flatMap(({ suggestions }) => suggestions).filter((suggestion) => suggestion.state === 'open').length;
+    const counts = { reviews: open || '', refine: this.refining.running || '', shares: shares.filter(isOpen).length || '', brief: '' };
+    for (const tab of this.tabs.children) tab.lastChild.textContent = counts[tab.dataset.tab];
   }
 
   showChosen() {
@@ -164,7 +180,8 @@ export class ProjectPage {
     if (kind === 'review') {
       const before = new Set(this.reviews.map(({ id }) => id));
       this.changed().then(() => this.greet(event.review, before));
-    } else this.changed();
+    } else if (kind === 'refinement') this.refining.changed();
+    else this.changed();
   }
 
   /** A word on a review that has just come by a link. */
@@ -212,8 +229,8 @@ export class ProjectPage {
   }
 
   marksOf(record) {
-    const own = this.reviews.filter((review) => review.record_id === record).flatMap(({ suggestions }) => suggestions);
-    return own.filter(({ state }) => state !== 'dismissed').map((suggestion) => ({ suggestion, number: this.numberOf(suggestion.id) }));
+    const own = this.reviews.filter((review) => review.record_id === record).flatMap(({ suggestions, source }) => suggestions.map((suggestion) => ({ suggestion, number: this.numberOf(suggestion.id), source })));
+    return own.filter(({ suggestion }) => suggestion.state !== 'dismissed');
   }
 
   choose(record) {

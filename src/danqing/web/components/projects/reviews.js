@@ -4,6 +4,7 @@ import { moment, since, thumbOf } from './api.js';
 import { sign } from './icons.js';
 import { SuggestionLine } from './suggestion.js';
 import { check } from './sheets.js';
+import { told } from './told.js';
 
 const MARKS = [['picked', 'pick', 'p.picked'], ['starred', 'starred', 'p.starred']];
 
@@ -20,6 +21,9 @@ class ReviewCard {
   show(review) {
     this.review = review;
     this.node.dataset.review = review.id;
+    this.node.dataset.source = review.source;
+    const byModel = review.source !== 'person';
+    this.node.classList.toggle('by-model', byModel);
     const { page } = this;
     const version = page.find(review.record_id);
     const name = version ? page.name(version) : t('p.gone');
@@ -28,11 +32,11 @@ class ReviewCard {
         el('img', { src: thumbOf(review.record_id), alt: '', loading: 'lazy' })),
       el('div', { class: 'dp-review-who' },
         el('strong', { text: review.reviewer || t('p.nobody') }),
-        review.source === 'person' ? null : el('span', { class: 'dp-chip', t: `p.source.${review.source}` }),
+        byModel ? el('span', { class: 'dp-chip model' }, sign('model'), el('span', { t: `p.source.${review.source}` })) : null,
         el('span', { class: 'dq-tip', title: moment(review.created_at), text: `${name} · ${since(review.created_at)}` })),
       el('div', { class: 'dp-review-marks' }, ...MARKS.filter(([flag]) => review[flag]).map(([, icon, key]) => sign(icon, key)),
         review.approved ? el('span', { class: 'dp-chip good', t: 'p.approved' }) : null));
-    this.note.textContent = review.note;
+    this.note.textContent = byModel ? told(review.note) : review.note;
     this.note.lang = review.language ?? '';
     this.note.hidden = !review.note;
     this.list.hidden = review.suggestions.length === 0;
@@ -69,7 +73,7 @@ export class Reviews {
     this.filters = el('div', { class: 'dp-row dp-filters' }, this.openOnly.node, this.thisOnly.node);
     this.list = el('div', { class: 'dp-reviews' });
     this.none = el('p', { class: 'dq-tip dp-none' });
-    this.node = el('div', {}, this.filters, this.none, this.list);
+    this.node = el('div', {}, page.asking.node, this.filters, this.none, this.list);
   }
 
   /** @param reviews newest first; a card that is there stays, with what is open in it */

@@ -2,7 +2,9 @@
 import { el, language as pageLanguage, relabel, t, toast } from '../canvas/base.js';
 import { patch, post, thumbOf } from './api.js';
 import { JobLine } from './jobs.js';
+import { byModel } from './picture.js';
 import { check, field, sheet } from './sheets.js';
+import { told as inWords } from './told.js';
 
 const percent = (value) => `${Math.round(value * 100)}%`;
 
@@ -68,10 +70,10 @@ export class SuggestionLine {
     const place = box || lasso ? null : t('p.whole');
     const told = [place, t('p.strength', { strength: percent(strength) }), state === 'open' ? null : t(`p.is.${state}`)].filter(Boolean).join(' · ');
     this.node.replaceChildren(
-      el('span', { class: `dp-mark-number ${state}`, text: String(number), 'aria-hidden': 'true' }),
+      el('span', { class: `dp-mark-number ${state}${byModel(review.source)}`, text: String(number), 'aria-hidden': 'true' }),
       el('div', { class: 'dp-suggestion-body' },
         el('p', { class: 'dp-words', lang: language ?? review.language ?? '', text: prompt }),
-        reason ? el('p', { class: 'dq-tip', lang: language ?? review.language ?? '', text: reason }) : null,
+        reason ? el('p', { class: 'dq-tip', lang: language ?? review.language ?? '', text: review.source === 'person' ? reason : inWords(reason) }) : null,
         el('p', { class: 'dp-told', text: told }),
         this.acts(), this.outcome()));
   }

@@ -2,7 +2,7 @@
 import { el, iconButton, language, t, toast, url } from '../canvas/base.js';
 import { moment, patch, pictureOf, post, remove } from './api.js';
 import { changeList, nameOf } from './changes.js';
-import { signButton } from './icons.js';
+import { signButton, wordButton } from './icons.js';
 import { check, moreButton } from './sheets.js';
 
 const MOST = { labels: 16, label: 40, note: 4000 };
@@ -69,7 +69,10 @@ export class VersionCard {
       { t: 's.download', href: `${pictureOf(record)}?download=true` },
       { t: 'p.take', danger: true, run: () => this.takeOut() },
     ];
-    return el('div', { class: 'dp-row dp-version-acts' }, make,
+    const { asking, refining } = this.page;
+    return el('div', { class: 'dp-row dp-version-acts' },
+      wordButton('ask', 'p.ask', () => asking.choose(this.version), { tTitle: 'p.ask.tip', 'data-act': 'ask' }),
+      wordButton('refine', 'p.refine', () => refining.choose(this.version), { tTitle: 'p.refine.tip', 'data-act': 'refine' }), make,
       el('a', { class: 'dq-act', href: url(paint('')), t: 'p.paint', tTitle: 'p.paint.tip', 'data-act': 'paint' }), star, moreButton('p.more', items, { 'data-act': 'version-more' }));
   }
 

@@ -1,26 +1,24 @@
-// Words and small DOM helpers that every module of the page shares. The studio's compare.js takes this file for its base.
+// Words and small DOM helpers that every module of the page shares. The studio's compare.js takes this file for its base;
+// dom.js is the studio's own.
+import { el, relabel, setWords, t } from './dom.js';
+
+export { el, relabel, t } from './dom.js';
 
 export const LANGUAGES = { en: 'English', 'zh-Hans': '简体中文', 'zh-Hant': '繁體中文' };
-const KINDS = { t: null, tAria: 'aria-label', tTitle: 'title', tPlaceholder: 'placeholder' };
 const SVG = 'http://www.w3.org/2000/svg';
 const loaded = new Map();
-let words = {};
 let current = 'en';
-
-/** The string of a key in the page's language, with its {placeholders} filled. */
-export function t(key, values = {}) {
-  let text = words[key] ?? key;
-  for (const [name, value] of Object.entries(values)) text = text.replaceAll(`{${name}}`, String(value));
-  return text;
-}
+let wished = current;
 
 /** The string of a key for so many things: `key.one` for one, else `key.many`. */
 export const several = (key, count, values = {}) => t(`${key}.${count === 1 ? 'one' : 'many'}`, { ...values, count });
 
 export const language = () => current;
 
-/** Load a language and write its words on everything that names a key. False where they could not be had. */
+/** Load a language and write its words on everything that names a key. False where they could not be had, null where
+ * another one was asked for meanwhile. */
 export async function setLanguage(tag) {
+  wished = tag;
   if (!loaded.has(tag)) {
     try {
       const answer = await fetch(new URL(`i18n/${tag}.json`, import.meta.url));
@@ -30,7 +28,8 @@ export async function setLanguage(tag) {
       return false;
     }
   }
-  words = loaded.get(tag);
+  if (wished !== tag) return null;
+  setWords(loaded.get(tag));
   current = tag;
   document.documentElement.lang = tag;
   relabel(document);
@@ -45,34 +44,6 @@ export function negotiate(tags) {
     if (parts[0] === 'zh') return !parts.includes('hans') && parts.some((part) => ['hant', 'tw', 'hk', 'mo'].includes(part)) ? 'zh-Hant' : 'zh-Hans';
   }
   return 'en';
-}
-
-/** Write the words of every element below `root` that names a key. */
-export function relabel(root) {
-  for (const [data, attribute] of Object.entries(KINDS)) {
-    for (const node of root.querySelectorAll(`[data-${data.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}]`)) {
-      const text = t(node.dataset[data]);
-      if (attribute) node.setAttribute(attribute, text);
-      else node.textContent = text;
-    }
-  }
-}
-
-/** An element with properties, words and children: el('button', {class: 'x', t: 'key', onclick: f}, child, …). */
-export function el(tag, properties = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(properties)) {
-    if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith('on')) node.addEventListener(name.slice(2), value);
-    else if (name in KINDS) {
-      node.dataset[name] = value;
-      if (KINDS[name]) node.setAttribute(KINDS[name], t(value));
-      else node.textContent = t(value);
-    } else if (name === 'text') node.textContent = value;
-    else node.setAttribute(name, value === true ? '' : value);
-  }
-  node.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
-  return node;
 }
 
 /** An SVG element. */

@@ -149,7 +149,9 @@ class Page {
 
   // language and light
   async speak(tag, kept) {
-    if (!(await setLanguage(tag))) return this.toast(t('offline'));
+    const spoken = await setLanguage(tag);
+    if (spoken === null) return undefined;
+    if (!spoken) return this.toast(t('offline'));
     if (kept) {
       this.model.memory.language = tag;
       this.model.memory.write();

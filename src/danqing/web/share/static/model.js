@@ -49,6 +49,7 @@ export class Model {
       this.state.title = state.title ?? '';
       return this.changed();
     }
+    if (this.gate === null && state.last_event < this.state.last_event) return undefined; // an older answer that came later
     const before = new Set(this.state.versions.map((version) => version.id));
     const first = this.gate !== null && !before.size;
     this.state = state;

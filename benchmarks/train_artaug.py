@@ -1,0 +1,197 @@
+"""Does `danqing train artaug` make pictures better with the reviewer switched off?
+
+The built-in review loop refines briefs of its own (40 subjects, none of which is measured); the pairs that its judge
+accepted are distilled by the trainer's own process, with the method's defaults. Then the 30 briefs of
+`benchmarks.refine`, which nothing learnt from, are painted once each (seed i for brief i) at strength 0 and at 1.
+Reported: the judge's scores, and those of an evaluator that had no part in any of it, where `DANQING_BENCH_EVALUATOR`
+and `DANQING_BENCH_DATA` name its folders (see `benchmarks.refine`). Bar: the judge's prompt score rises, the share of
+briefs that the evaluator recognises does not fall. `DANQING_BENCH_KEEP` names a folder in which pairs and run stay;
+what is there already is not made again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks._report import Options, Outcome, run
+from benchmarks.refine import BRIEFS, Pictures, evaluator, recognised
+from danqing.models.catalog import Catalog
+from danqing.models.clip import load
+from danqing.review.scoring import Judge
+from danqing.spec.errors import BadFileError
+from danqing.spec.painting import Txt2ImgRequest
+from danqing.spec.refine import RefineOptions
+from danqing.spec.training import parse_training
+from danqing.studio.pairs import FILE, export_pairs
+from danqing.studio.service import Studio
+from danqing.studio.settings import load_settings
+from danqing.training.evaluation.family import open_family
+from danqing.training.evaluation.painting import Order, Painter
+from danqing.training.own.sampling import grid
+
+SUBJECTS = (
+    "lion", "tulip", "church", "banana", "elephant", "bicycle", "crown", "mushroom", "shark", "castle", "pear", "owl",
+    "guitar", "sailboat", "lemon", "butterfly", "taxi", "turtle", "doughnut", "umbrella", "koala", "tent", "carrot",
+    "airplane", "teapot", "unicorn", "camera", "cactus", "pizza", "helicopter", "duck", "balloon", "sunflower", "dress",
+    "octopus", "trophy", "grapes", "tractor", "snowman", "fish",
+)  # fmt: skip
+STYLES = ("3d", "flat", "line art")
+COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
+GROUNDS = ("dark blue", "light yellow", "purple", "green", "cyan", "dark purple", "yellow", "red", "light blue", "gray")
+LEARNING, CHECKS = 160, 8
+"""Briefs that pairs are made from, and further ones that the trainer measures its rounds on."""
+ROUNDS = 4
+NAME = "better"
+THREADS = 1
+
+
+def learning_briefs(count: int) -> list[str]:
+    """Briefs that pairs are made from: none of their subjects is in those that are measured."""
+    rng = np.random.default_rng(7)
+    found: list[str] = []
+    for i in range(count):
+        subject = SUBJECTS[i % len(SUBJECTS)]
+        ground = GROUNDS[int(rng.integers(len(GROUNDS)))]
+        colour = COLOURS[int(rng.integers(len(COLOURS)))]
+        style = STYLES[int(rng.integers(len(STYLES)))]
+        said = subject if style == "line art" or colour in ground else f"{colour} {subject}"
+        found.append(f"{said}, {style}, {ground} background")
+    return found
+
+
+def collect(briefs: Sequence[str], folder: Path, options: Options) -> int:
+    """The loop's accepted pairs of these briefs, into a folder as `danqing refine --export` makes it; how many."""
+    count = 0
+    with (
+        tempfile.TemporaryDirectory(prefix="danqing-artaug-") as scratch,
+        Studio(load_settings(data_dir=Path(scratch))) as studio,
+    ):
+        for seed, brief in enumerate(briefs):
+            done = studio.refine(Txt2ImgRequest(prompt=brief, seed=50_000 + seed), RefineOptions(rounds=ROUNDS))
+            count += export_pairs([done], folder, studio)
+            options.say(f"{seed:2} {brief}: {[r.way + ('+' if r.accepted else '-') for r in done.rounds]}")
+    return count
+
+
+def train(scratch: Path, options: Options) -> tuple[Path, dict[str, Any], float]:
+    """A run from its request to its file, its last event's figures, and how long the process took.
+
+    Raises:
+        BadFileError: It did not end well.
+    """
+    folder = scratch / "run"
+    folder.mkdir(parents=True, exist_ok=True)
+    checks = learning_briefs(LEARNING + CHECKS)[LEARNING:]
+    more = {"steps": 2, "before_steps": 2} if options.quick else {}
+    asked = {
+        "method": "artaug", "name": NAME, "pairs": str(scratch / "pairs"), "sample_every": 0, "background": False,
+        "sample_prompts": checks[:1] if options.quick else checks, **more,
+    }  # fmt: skip
+    (folder / "request.json").write_text(parse_training(asked).model_dump_json(), encoding="utf-8")
+    places = ["--sets", str(scratch / "sets"), "--device", options.device, "--threads", str(THREADS)]
+    started = time.monotonic()
+    if not (folder / "model" / f"{NAME}.safetensors").is_file():
+        command = [sys.executable, "-m", "danqing.training.own", str(folder), *places]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        if ended.returncode:
+            raise BadFileError(f"it was not trained: {ended.stderr[-400:]}", value=str(folder))
+    lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    for line in lines:
+        event = json.loads(line)
+        if event["type"] == "note":
+            options.say(event["words"])
+    return folder / json.loads(lines[-1])["files"][0], json.loads(lines[-1])["figures"], time.monotonic() - started
+
+
+def painted(product: Path, scratch: Path, briefs: Sequence[str], strength: float) -> Pictures:
+    """Every brief by the ordinary engine, the file where a person puts it."""
+    home = scratch / "models" / "Lora"
+    home.mkdir(parents=True, exist_ok=True)
+    (home / product.name).write_bytes(product.read_bytes())
+    family = replace(open_family(None, scratch), catalog=Catalog(scratch / "models"))
+    painter = Painter(family, torch.device("cpu"), batch=8)
+    words = f" <lora:{NAME}:{strength:g}>" if strength else ""
+    return painter.paint([Order(brief + words, seed) for seed, brief in enumerate(briefs)])
+
+
+def judged(pictures: Pictures, briefs: Sequence[str]) -> tuple[list[float], list[float]]:
+    """The judge's prompt and aesthetic scores."""
+    clip = load()
+    judge = Judge(partial(lambda one: one, clip), None, torch.device("cpu"))
+    found = [judge.scores([Image.fromarray(one)], brief)[0] for one, brief in zip(pictures, briefs, strict=True)]
+    return [one.prompt for one in found], [one.aesthetic for one in found]
+
+
+def measure(options: Options) -> Outcome:
+    """Pairs, a LoRA, and every eye on what it paints."""
+    kept = os.environ.get("DANQING_BENCH_KEEP")
+    with tempfile.TemporaryDirectory(prefix="danqing-artaug-") as name:
+        scratch = Path(kept or name)
+        if not (scratch / "pairs" / FILE).is_file():
+            collect(learning_briefs(6 if options.quick else LEARNING), scratch / "pairs", options)
+        product, figures, seconds = train(scratch, options)
+        briefs = BRIEFS[:2] if options.quick else BRIEFS
+        sets = {f"{strength:g}": painted(product, scratch, briefs, strength) for strength in (0.0, 1.0)}
+        if options.out is not None:
+            _show(sets, briefs, options.out / "train_artaug.png")
+    return _outcome(sets, briefs, {**figures, "train_s": seconds})
+
+
+def _outcome(sets: dict[str, Pictures], briefs: Sequence[str], figures: dict[str, float]) -> Outcome:
+    eye = evaluator()
+    each: dict[str, Any] = {}
+    for strength, pictures in sets.items():
+        prompt, aesthetic = judged(pictures, briefs)
+        figures |= {
+            f"judge_prompt_{strength}": float(np.mean(prompt)),
+            f"judge_aesthetic_{strength}": float(np.mean(aesthetic)),
+        }
+        each[f"judge_{strength}"] = [round(score, 4) for score in prompt]
+        if eye is not None:
+            hits = recognised(eye, pictures, briefs)
+            fits = np.sum(eye.embed_images(pictures) * eye.embed_texts(list(briefs)), axis=1)
+            figures |= {
+                f"evaluator_{strength}": float(np.mean(hits)),
+                f"evaluator_cosine_{strength}": float(fits.mean()),
+            }
+            each[f"evaluator_{strength}"] = [round(float(fit), 4) for fit in fits]
+    risen = sum(b > a for a, b in zip(each["judge_0"], each["judge_1"], strict=True))
+    figures |= {"briefs": float(len(briefs)), "briefs_that_rose": float(risen)}
+    no_fall = eye is None or figures["evaluator_1"] >= figures["evaluator_0"]
+    return Outcome(
+        figures,
+        "the judge's mean prompt score rises from strength 0 to 1, the evaluator recognises no fewer briefs",
+        figures["judge_prompt_1"] > figures["judge_prompt_0"] and no_fall,
+        {"each": each, "briefs": list(briefs)},
+    )
+
+
+def _show(sets: dict[str, Pictures], briefs: Sequence[str], path: Path) -> None:
+    """Every brief without and with, side by side; nothing is picked."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pictures = [Image.fromarray(one) for pair in zip(*sets.values(), strict=True) for one in pair]
+    labels = [f"{brief} @ {strength}" for brief in briefs for strength in sets]
+    grid(pictures, labels, 10).save(path)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run it."""
+    return run("train_artaug", "an enhancement LoRA from the review loop's accepted pairs", measure, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

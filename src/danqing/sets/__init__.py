@@ -1,0 +1,1 @@
+"""Training sets on disk: importing, captions, checks, buckets. No torch."""
