@@ -16,7 +16,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -52,8 +51,10 @@ SUBJECTS = (
 STYLES = ("3d", "flat", "line art")
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
 GROUNDS = ("dark blue", "light yellow", "purple", "green", "cyan", "dark purple", "yellow", "red", "light blue", "gray")
-LEARNING, CHECKS = 160, 8
+LEARNING, CHECKS = 80, 8
 """Briefs that pairs are made from, and further ones that the trainer measures its rounds on."""
+QUICK = 24
+"""A brief of which revisions are accepted."""
 ROUNDS = 4
 NAME = "better"
 THREADS = 1
@@ -73,22 +74,24 @@ def learning_briefs(count: int) -> list[str]:
     return found
 
 
-def collect(briefs: Sequence[str], folder: Path, options: Options) -> int:
-    """The loop's accepted pairs of these briefs, into a folder as `danqing refine --export` makes it; how many."""
+def collect(numbers: range, folder: Path, options: Options) -> int:
+    """The loop's accepted pairs of some briefs, into a folder as `danqing refine --export` makes it; how many."""
+    briefs = learning_briefs(numbers.stop)
     count = 0
     with (
         tempfile.TemporaryDirectory(prefix="danqing-artaug-") as scratch,
         Studio(load_settings(data_dir=Path(scratch))) as studio,
     ):
-        for seed, brief in enumerate(briefs):
-            done = studio.refine(Txt2ImgRequest(prompt=brief, seed=50_000 + seed), RefineOptions(rounds=ROUNDS))
+        for number in numbers:
+            brief = briefs[number]
+            done = studio.refine(Txt2ImgRequest(prompt=brief, seed=50_000 + number), RefineOptions(rounds=ROUNDS))
             count += export_pairs([done], folder, studio)
-            options.say(f"{seed:2} {brief}: {[r.way + ('+' if r.accepted else '-') for r in done.rounds]}")
+            options.say(f"{number:2} {brief}: {[r.way + ('+' if r.accepted else '-') for r in done.rounds]}")
     return count
 
 
 def train(scratch: Path, options: Options) -> tuple[Path, dict[str, Any], float]:
-    """A run from its request to its file, its last event's figures, and how long the process took.
+    """A run from its request to its file, its last event's figures, and how long it took.
 
     Raises:
         BadFileError: It did not end well.
@@ -103,7 +106,6 @@ def train(scratch: Path, options: Options) -> tuple[Path, dict[str, Any], float]
     }  # fmt: skip
     (folder / "request.json").write_text(parse_training(asked).model_dump_json(), encoding="utf-8")
     places = ["--sets", str(scratch / "sets"), "--device", options.device, "--threads", str(THREADS)]
-    started = time.monotonic()
     if not (folder / "model" / f"{NAME}.safetensors").is_file():
         command = [sys.executable, "-m", "danqing.training.own", str(folder), *places]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -114,18 +116,25 @@ def train(scratch: Path, options: Options) -> tuple[Path, dict[str, Any], float]
         event = json.loads(line)
         if event["type"] == "note":
             options.say(event["words"])
-    return folder / json.loads(lines[-1])["files"][0], json.loads(lines[-1])["figures"], time.monotonic() - started
+    last = json.loads(lines[-1])
+    return folder / last["files"][0], last["figures"], float(last["seconds"])
 
 
-def painted(product: Path, scratch: Path, briefs: Sequence[str], strength: float) -> Pictures:
-    """Every brief by the ordinary engine, the file where a person puts it."""
+def painted(product: Path | None, scratch: Path, briefs: Sequence[str], strength: float) -> Pictures:
+    """Every brief by the ordinary engine, the file where a person puts it; strength 0 needs none."""
+    there = scratch / f"painted-{len(briefs)}-{strength:g}.npy"
+    if there.is_file():
+        return np.load(there)
     home = scratch / "models" / "Lora"
     home.mkdir(parents=True, exist_ok=True)
-    (home / product.name).write_bytes(product.read_bytes())
+    if product is not None:
+        (home / product.name).write_bytes(product.read_bytes())
     family = replace(open_family(None, scratch), catalog=Catalog(scratch / "models"))
     painter = Painter(family, torch.device("cpu"), batch=8)
     words = f" <lora:{NAME}:{strength:g}>" if strength else ""
-    return painter.paint([Order(brief + words, seed) for seed, brief in enumerate(briefs)])
+    pictures = painter.paint([Order(brief + words, seed) for seed, brief in enumerate(briefs)])
+    np.save(there, pictures)
+    return pictures
 
 
 def judged(pictures: Pictures, briefs: Sequence[str]) -> tuple[list[float], list[float]]:
@@ -142,7 +151,7 @@ def measure(options: Options) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="danqing-artaug-") as name:
         scratch = Path(kept or name)
         if not (scratch / "pairs" / FILE).is_file():
-            collect(learning_briefs(6 if options.quick else LEARNING), scratch / "pairs", options)
+            collect(range(QUICK, QUICK + 1) if options.quick else range(LEARNING), scratch / "pairs", options)
         product, figures, seconds = train(scratch, options)
         briefs = BRIEFS[:2] if options.quick else BRIEFS
         sets = {f"{strength:g}": painted(product, scratch, briefs, strength) for strength in (0.0, 1.0)}

@@ -76,7 +76,7 @@ def test_a_run_is_estimated_trained_published_and_compared(training: Open, tmp_p
     studio = training()
     run = studio.submit_training(asked(sample_prompts=("sks, a cat", "sks, a house")))
     assert (run.state, run.steps, run.eta_s) == ("queued", 20, 12.5)
-    told = list(studio.watch_training(run.id, timeout_s=20))
+    told = list(studio.watch_training(run.id, timeout_s=60))
     numbers = [number for number, one in told if not isinstance(one, TrainingRun)]
     assert numbers == list(range(1, len(numbers) + 1))
     done = studio.training_run(run.id)
@@ -212,10 +212,10 @@ def test_the_trainer_stands_still_while_pictures_are_painted(training: Open, gat
     run = studio.submit_training(asked()).id
     pid = reach(studio, run)
     process = psutil.Process(pid)
-    assert process.nice() == 19
+    assert process.nice() == 10
     assert os.getsid(pid) == pid
     group = Path(f"/proc/{pid}/autogroup")
-    assert not group.exists() or group.read_text().endswith("nice 19\n")
+    assert not group.exists() or group.read_text().endswith("nice 10\n")
     job = studio.submit(Txt2ImgRequest(prompt="an apple", seed=1))
     wait_until(lambda: status_of(pid) == psutil.STATUS_STOPPED)
     wait_until(lambda: studio.training_run(run).stage == "held")
@@ -406,7 +406,7 @@ def test_a_product_that_cannot_be_copied_is_not_lost(training: Open, tmp_path: P
 def test_events_go_on_where_a_watcher_left(training: Open):
     studio = training()
     run = studio.submit_training(asked()).id
-    first = [one for one in studio.watch_training(run, timeout_s=20) if not isinstance(one[1], TrainingRun)]
+    first = [one for one in studio.watch_training(run, timeout_s=60) if not isinstance(one[1], TrainingRun)]
     rest = [one for one in studio.watch_training(run, after=9) if not isinstance(one[1], TrainingRun)]
     assert rest == first[9:]
     last = list(studio.watch_training(run, after=first[-1][0]))

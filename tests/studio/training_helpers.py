@@ -44,14 +44,14 @@ def asked(name: str = "my-style", **changes: Any) -> AnyTraining:
     return parse_training({"method": "lora", "name": name, "dataset": "apples", **changes})
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "timed out"
         time.sleep(0.01)
 
 
-def finished(studio: Studio, run_id: str, timeout_s: float = 20.0) -> TrainingRun:
+def finished(studio: Studio, run_id: str, timeout_s: float = 60.0) -> TrainingRun:
     for _ in studio.watch_training(run_id, timeout_s=timeout_s, rests=("paused",)):
         pass
     return studio.training_run(run_id)

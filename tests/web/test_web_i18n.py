@@ -13,7 +13,7 @@ from danqing.spec.registry.annotators import find_annotator
 from danqing.spec.registry.control_filters import CONTROL_FILTERS
 from danqing.spec.registry.samplers import SAMPLERS
 from danqing.spec.registry.schedules import SCHEDULES
-from danqing.web.assets import CANVAS, PROJECTS
+from danqing.web.assets import CANVAS, PROJECTS, TRAINING
 from danqing.web.controls import DRAWN, KINDS
 from danqing.web.errors import explain
 from danqing.web.fields import CONTROLS
@@ -21,7 +21,7 @@ from danqing.web.form import KEPT_PATHS, NAMES
 from danqing.web.i18n import LANGUAGES, negotiate, say, words
 
 WEB = CANVAS.parents[1]
-SCRIPTS = sorted([*CANVAS.glob("*.js"), *PROJECTS.glob("*.js")])
+SCRIPTS = sorted([*CANVAS.glob("*.js"), *PROJECTS.glob("*.js"), *TRAINING.glob("*.js")])
 
 
 def test_the_three_files_have_the_same_keys():
@@ -110,6 +110,9 @@ def test_no_word_is_unused():
     built += ("g.end.", "p.kind.", "p.is.", "p.none.", "p.send.", "p.share.shown.", "p.source.", "p.state.", "p.tab.")
     built += ("e.reviewer.", "m.", "p.end.", "p.lacks.", "p.outcome.", "p.refine.", "p.rev.", "p.score.", "p.step.")
     built += ("p.way.",)
+    built += ("tr.asked.", "tr.auto.", "tr.complaint.", "tr.crop.", "tr.edit.", "tr.explain.", "tr.f.", "tr.kind.")
+    built += ("tr.m.", "tr.makes.", "tr.o.", "tr.only.", "tr.part.", "tr.quality.", "tr.set.", "tr.stage.", "tr.state.")
+    built += ("tr.tab.", "tr.what.", "tr.work.", "tr.group.", "tr.learn.", "tr.repeats")
     keys = [key for key in words("en") if not key.startswith(built)]
     assert [key for key in keys if key.removesuffix(".one") not in text] == []
 

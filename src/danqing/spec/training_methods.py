@@ -63,7 +63,7 @@ class DiffusionRequest(TrainingRequest):
         size_px: Side of the training pictures' area; None takes the model's own.
         buckets: Pictures keep their shape, in buckets of equal area; otherwise the middle square.
         mirror: Pictures are also shown mirrored.
-        min_snr_gamma: Hang et al. 2023 (arXiv 2303.09556); 0 for none.
+        min_snr_gamma: Hang et al. 2023 (arXiv 2303.09556); 0 for none; None for 5, and none for the built-in model.
         noise_offset: Added to every channel's mean of the noise; 0 for none.
         caption_dropout: Share of steps without a caption.
         tag_dropout: Share of a caption's tags that are left out.
@@ -77,7 +77,7 @@ class DiffusionRequest(TrainingRequest):
     size_px: int | None = Field(default=None, ge=32, le=2048)
     buckets: bool = True
     mirror: bool = False
-    min_snr_gamma: float = Field(default=5.0, ge=0, le=100)
+    min_snr_gamma: float | None = Field(default=None, ge=0, le=100)
     noise_offset: float = Field(default=0.0, ge=0, le=1)
     caption_dropout: float = Field(default=0.1, ge=0, le=1)
     tag_dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -94,7 +94,7 @@ class NetworkShape(Data):
     Attributes:
         kind: `lora` (Hu et al. 2021), `dora` (Liu et al. 2024), `loha`, `lokr` (LyCORIS).
         alpha: The change is scaled by alpha / rank; None for the rank.
-        conv_rank: Of convolutions wider than 1 px; 0 leaves them alone.
+        conv_rank: Of convolutions wider than 1 px; 0 leaves them alone; None lets the method choose.
         conv_alpha: Likewise; None for `conv_rank`.
         text_encoder: Whether text encoders get networks too.
         lokr_factor: Of LoKr's split; -1 for the most even one.
@@ -104,7 +104,7 @@ class NetworkShape(Data):
     kind: Literal["lora", "dora", "loha", "lokr"] = "lora"
     rank: int = Field(default=16, ge=1, le=1024)
     alpha: float | None = Field(default=None, gt=0, le=4096)
-    conv_rank: int = Field(default=0, ge=0, le=1024)
+    conv_rank: int | None = Field(default=None, ge=0, le=1024)
     conv_alpha: float | None = Field(default=None, gt=0, le=4096)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     text_encoder: bool = False

@@ -18,6 +18,7 @@ from danqing.spec.refine import Scores
 from danqing.spec.training import parse_training
 from danqing.spec.training_methods import NetworkShape
 from danqing.training.own.artaug import Plan, check_briefs, read_result, result_file
+from danqing.training.own.estimating import estimate
 from danqing.training.own.loop import export_all
 from danqing.training.own.methods import artaug
 from danqing.training.own.networks.average import products_of, put, summed
@@ -137,16 +138,16 @@ def test_a_sum_of_loras_is_that_of_their_products_as_near_as_the_rank_allows(tin
 def test_lora_2_learns_after_while_lora_1_stays_as_it_was(tiny_sd, tmp_path, judged):
     judged(Fake(0.5))
     fields = {"network": {"rank": 8}, "learning_rate": 3e-2, "schedule": "constant"}
-    request = asked(make_pairs(tmp_path, 1), steps=25, before_steps=25, **fields)
+    request = asked(make_pairs(tmp_path, 1), steps=15, before_steps=15, **fields)
     context = context_of(tmp_path, tiny_sd)
-    half = trained(request, context, stop_after=25)
+    half = trained(request, context, stop_after=15)
     method = half.method
     frozen = learnt(half)
-    stage = method.plan.at(25)
+    stage = method.plan.at(15)
     with method.acting(after=0.0), torch.no_grad():
         start = float(method._error(stage))
 
-    whole = trained(request, context, stop_after=49)
+    whole = trained(request, context, stop_after=29)
 
     after = learnt(whole)
     assert all(torch.equal(after[name], value) for name, value in frozen.items() if name.startswith("before."))
@@ -161,11 +162,12 @@ def test_lora_2_learns_after_while_lora_1_stays_as_it_was(tiny_sd, tmp_path, jud
 def test_an_interrupted_run_ends_with_the_same_bits(tiny_sd, tmp_path, judged):
     judged(Red())
     folder = make_pairs(tmp_path)
-    request = asked(folder, rounds=2, network={"rank": 2, "dropout": 0.2}, accept_gain=-1)
+    fields = {"network": {"rank": 2, "dropout": 0.2}, "steps": 2, "before_steps": 2, "accept_gain": -1}
+    request = asked(folder, rounds=2, **fields)
     whole = trained(request, context_of(tmp_path, tiny_sd, "whole"))
 
     context = context_of(tmp_path, tiny_sd, "parts")
-    for stop in (2, 6, 7, 13, 20, None):
+    for stop in (3, 8, 13, None):
         parts = trained(request, context, stop_after=stop)
 
     ours, theirs = learnt(parts), learnt(whole)
@@ -179,8 +181,8 @@ def test_an_interrupted_run_ends_with_the_same_bits(tiny_sd, tmp_path, judged):
 
 
 def test_the_mean_of_what_the_judge_likes_is_the_file(tiny_sd, tmp_path, judged):
-    # Two pairs: plain and with LoRA 2 each; then the check: plain, once, twice as strong.
-    judged(Fake(0.4, 0.6, 0.5, 0.4, 0.3, 0.5, 0.4))
+    # Two pairs: plain and with LoRA 2 each; then the check of both briefs: plain, once, twice as strong.
+    judged(Fake(0.4, 0.6, 0.5, 0.4, 0.3, 0.3, 0.5, 0.5, 0.4, 0.4))
     context = context_of(tmp_path, tiny_sd)
     trainer = trained(asked(make_pairs(tmp_path)), context)
 
@@ -202,7 +204,7 @@ def test_the_mean_of_what_the_judge_likes_is_the_file(tiny_sd, tmp_path, judged)
 
 
 @pytest.mark.parametrize(
-    ("scores", "kept"), [((0.5, 0.5), 0), ((0.4, 0.6, 0.4, 0.6, 0.5, 0.4, 0.3), 2)], ids=["filter", "round"]
+    ("scores", "kept"), [((0.5, 0.5), 0), ((0.4, 0.6, 0.4, 0.6, 0.5, 0.5, 0.4, 0.4, 0.3), 2)], ids=["filter", "round"]
 )
 def test_what_the_judge_does_not_like_is_not_fused(tiny_sd, tmp_path, judged, scores, kept):
     judged(Fake(*scores))
@@ -291,3 +293,14 @@ def test_what_cannot_be_averaged_is_refused(tmp_path, fields, field):
     with pytest.raises(InvalidRequestError) as refused:
         opened_method(asked("x", **fields), context_of(tmp_path, None))
     assert refused.value.field == field
+
+
+def test_an_estimate_counts_all_steps_and_judges_nothing(tiny_sd, tmp_path, judged):
+    judged(None)
+    context = context_of(tmp_path, tiny_sd)
+    context.estimating = True
+    found = estimate(asked(make_pairs(tmp_path), steps=1, before_steps=1, rounds=3), context)
+    assert found.reasons == ()
+    assert found.steps == 3 * 2 * 2
+    assert found.seconds > 0
+    assert not (context.folder / "pairs").exists()

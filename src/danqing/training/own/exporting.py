@@ -1,4 +1,4 @@
-"""A whole model written: a diffusers folder, and, where it came as one file in the original layout, such a file again."""
+"""A whole model written: a diffusers folder, and a file in the original layout where it came as one."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from PIL import Image
 from danqing.sets.buckets import Bucket, place
 from danqing.sets.folder import SET_FILE, conditioning_path, picture_path, read_set
 from danqing.sets.lists import PAIRS_FILE
+from danqing.sets.names import is_plain_name
 from danqing.sets.pictures import flat_rgb, open_file
 from danqing.spec.errors import BadFileError, InvalidRequestError, NotFoundError
 from danqing.training.own.seeds import seed_of
@@ -56,11 +57,11 @@ def read_pairs(named: str, sets_dir: Path, sizes: Sequence[Bucket]) -> list[Pair
         InvalidRequestError: There is no pair in it.
         BadFileError: A list or a picture is damaged or missing.
     """
-    folder = Path(named) if named else None
-    if folder is not None and (folder / PAIRS_FILE).is_file():
-        found = _of_folder(folder)
-    elif named and (sets_dir / named / SET_FILE).is_file():
+    folder = Path(named)
+    if is_plain_name(named) and (sets_dir / named / SET_FILE).is_file():
         found = _of_set(sets_dir / named)
+    elif named and (folder / PAIRS_FILE).is_file():
+        found = _of_folder(folder)
     else:
         raise NotFoundError(
             "there are no pairs here",

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     _quiet(args)
     request = read_request(args.folder)
     if request.background and hasattr(os, "nice"):
-        os.nice(BACKGROUND_NICE)
+        os.nice(max(0, BACKGROUND_NICE - os.nice(0)))  # the studio has lowered it already
     events = EventLog(args.folder)
     context = Context(args.folder, args.sets, args.models, pick_device(args.device), events)
     try:

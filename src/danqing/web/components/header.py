@@ -7,7 +7,11 @@ import gradio as gr
 from danqing.web.i18n import LANGUAGES
 
 _OPTIONS = "".join(f'<option value="{tag}" lang="{tag}">{name}</option>' for tag, name in LANGUAGES.items())
-_PAGES = (("nav.paint", ".", "Paint"), ("nav.projects", "projects", "Projects"), ("nav.training", "training", "Training"))
+_PAGES = (
+    ("nav.paint", ".", "Paint"),
+    ("nav.projects", "projects", "Projects"),
+    ("nav.training", "training", "Training"),
+)
 _TEMPLATE = """
 <header class="dq-header">
   <h1 class="dq-name"><span lang="zh-Hans" class="dq-seal">丹青</span><span class="dq-latin">Danqing</span></h1>

@@ -55,7 +55,7 @@ from danqing.training.own.sampling import Look, Painting, grid, paint
 from danqing.training.own.seeds import rng_of, seed_of, torch_of
 
 DEFAULTS = {
-    "danqing": Settings(steps=40, batch=4, learning_rate=1e-3),
+    "danqing": Settings(steps=40, batch=4, learning_rate=2e-3),
     "*": Settings(steps=100, batch=1, learning_rate=2e-4),
 }
 """By family of the model; steps are those of one LoRA 2."""

@@ -21,6 +21,7 @@ from danqing.training.own.opened import Opened, open_model
 from danqing.training.own.sampling import Look, Painting, grid, paint
 
 SAMPLE_SEED = 1000
+MIN_SNR_GAMMA = 5.0
 SAMPLE_STEPS = 12
 SCORE_BATCH = 16
 _SAMPLES = 4
@@ -81,7 +82,7 @@ class DiffusionMethod(Method):
     def loss_of(self, drawn: Batch) -> Losses:
         """The same of a batch that was drawn."""
         alphas = self.levels.signal(drawn.times)
-        noisy = noised(drawn.latents, drawn.noise, alphas, self.opened.prediction, self.request.min_snr_gamma)
+        noisy = noised(drawn.latents, drawn.noise, alphas, self.opened.prediction, self.gamma)
         answer = self.answer(noisy, drawn)
         each = squared_error(answer, noisy, drawn.mask) * drawn.weights
         kin = [row for row, show in enumerate(drawn.shows) if show.example.picture.regularisation]
@@ -110,6 +111,14 @@ class DiffusionMethod(Method):
         context, pooled = self.data.text([show.caption for show in batch.shows])
         added = batch.added if pooled is None or batch.added is None else type(batch.added)(pooled, batch.added.numbers)
         return Batch(**{**vars(batch), "context": context, "added": added})
+
+    @property
+    def gamma(self) -> float:
+        """Of min-SNR weights. The built-in model was trained without: they leave out the levels that set colours."""
+        asked = self.request.min_snr_gamma
+        if asked is not None:
+            return asked
+        return 0.0 if self.opened.info.family == "danqing" else MIN_SNR_GAMMA
 
     def sample_prompts(self) -> list[str]:
         """What samples show: what was asked for, else the first captions of the set."""

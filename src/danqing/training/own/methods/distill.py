@@ -148,7 +148,7 @@ class Distill(Lora):
 
     def export(self, folder: Path, name: str, step: int) -> list[Path]:
         """`NAME.safetensors` in kohya's layout; the header says how it is painted with."""
-        told = Told(self.request, self.settings, self.opened.info, self.made, self.data, name, step)
+        told = Told(self.request, self.shape, self.settings, self.opened.info, self.made, self.data, name, step)
         said = {**metadata_of(told), "modelspec.description": self._kind(), "modelspec.usage_hint": self._hint()}
         return [write_network(folder / f"{name}.safetensors", self.network.state_for_file(), said)]
 

@@ -16,7 +16,7 @@ from danqing.training.own.networks.metadata import Told, metadata_of
 from danqing.training.own.networks.network import Network, write_network
 
 DEFAULTS = {
-    "danqing": Settings(steps=300, batch=8, learning_rate=1e-3),
+    "danqing": Settings(steps=600, batch=8, learning_rate=2e-3),
     "sdxl": Settings(steps=1500, batch=1, learning_rate=1e-4),
     "*": Settings(steps=1500, batch=2, learning_rate=1e-4),
 }
@@ -41,7 +41,14 @@ class Lora(DiffusionMethod):
         return method
 
     def add_network(self, shape: NetworkShape) -> None:
-        """Put a network on the model's modules."""
+        """Put a network on the model's modules.
+
+        Where nothing is said of convolutions they stay as they are, but for the built-in model: its widest level has
+        no attention, so that a style would be learnt at half size alone.
+        """
+        if shape.conv_rank is None:
+            chosen = shape.rank if self.opened.info.family == "danqing" else 0
+            shape = shape.model_copy(update={"conv_rank": chosen})
         self.shape = shape
         self.network = Network(self.opened.parts(), shape, self.request.seed).attach()
 
@@ -58,7 +65,9 @@ class Lora(DiffusionMethod):
 
     def export(self, folder: Path, name: str, step: int) -> list[Path]:
         """`NAME.safetensors` with kohya's metadata."""
-        told = Told(self.request, self.settings, self.opened.info, self.made, self.data, name, step)
+        told = Told(
+            self.request, self.shape, self.settings, self.opened.info, self.made, self.data, name, step, self.gamma
+        )
         path = folder / f"{name}.safetensors"
         return [write_network(path, self.network.state_for_file(), metadata_of(told))]
 

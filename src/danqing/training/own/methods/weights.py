@@ -46,6 +46,7 @@ class WholeWeights(DiffusionMethod):
 
     def export(self, folder: Path, name: str, step: int) -> list[Path]:
         """A diffusers folder, and one file in the original layout where that can be written."""
+        del step
         return export_model(self.opened, folder, name, text=self.text)
 
     def card(self) -> CardFacts:

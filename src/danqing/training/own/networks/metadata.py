@@ -28,18 +28,19 @@ class Told:
     """What there is to tell."""
 
     request: DiffusionRequest
+    shape: NetworkShape
     settings: Settings
     model: ModelInfo
     made: TrainingSet
     data: TrainingData
     name: str
     step: int
+    gamma: float = 0.0
 
 
 def metadata_of(told: Told) -> dict[str, str]:
     """`ss_…` and `modelspec.…` for a safetensors header; every value is a string."""
-    request, settings, made = told.request, told.settings, told.made
-    shape = getattr(request, "network", None) or NetworkShape()
+    request, shape, settings, made = told.request, told.shape, told.settings, told.made
     own = [one for one in told.data.examples if not one.picture.regularisation]
     per_epoch = sum(one.picture.repeats for one in own)
     shown = settings.batch * request.accumulate
@@ -74,7 +75,7 @@ def metadata_of(told: Told) -> dict[str, str]:
         "ss_mixed_precision": request.precision,
         "ss_seed": request.seed,
         "ss_clip_skip": 1,
-        "ss_min_snr_gamma": request.min_snr_gamma,
+        "ss_min_snr_gamma": told.gamma,
         "ss_noise_offset": request.noise_offset,
         "ss_caption_dropout_rate": request.caption_dropout,
         "ss_caption_tag_dropout_rate": request.tag_dropout,

@@ -127,7 +127,7 @@ class Network(nn.Module):
         asked = self.shape
         rank, alpha = asked.rank, asked.alpha
         if one.part == "unet" and is_wide(one.module):
-            rank, alpha = asked.conv_rank, asked.conv_alpha
+            rank, alpha = asked.conv_rank or 0, asked.conv_alpha
         return LayerShape(rank, float(rank if alpha is None else alpha), asked.dropout, asked.lokr_factor)
 
     def attach(self) -> Network:

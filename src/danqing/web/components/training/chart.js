@@ -3,7 +3,7 @@ import { el, known, t } from '../canvas/base.js';
 import { figure, number } from './api.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
-const SIZE = { width: 560, height: 190, left: 46, right: 10, top: 10, bottom: 22 };
+const SIZE = { width: 300, height: 150, left: 44, right: 6, top: 8, bottom: 20 };
 const MOST_POINTS = 300;
 const BELIEFS = new Set(['D(x)', 'D(G(z))']);
 const KEYS = { 'D(x)': 'real', 'D(G(z))': 'fake' };
@@ -74,6 +74,7 @@ export class Chart {
   panel(curves) {
     const values = curves.flatMap(({ points }) => points.map(([, value]) => value));
     let [low, high] = [Math.min(...values), Math.max(...values)];
+    if (curves.every(({ name }) => BELIEFS.has(name))) [low, high] = [0, 1];
     if (high <= low) [low, high] = [low - Math.abs(low || 1) * 0.5, high + Math.abs(high || 1) * 0.5];
     const last = Math.max(this.steps, ...curves.flatMap(({ points }) => points.at(-1)[0]));
     const x = (step) => SIZE.left + (step / last) * (SIZE.width - SIZE.left - SIZE.right);
@@ -81,7 +82,7 @@ export class Chart {
     const lines = [0, 0.5, 1].flatMap((share) => {
       const value = low + share * (high - low);
       const label = node('text', { x: SIZE.left - 6, y: y(value) + 3.5, 'text-anchor': 'end' });
-      label.textContent = figure(value);
+      label.textContent = figure(Math.abs(value) < (high - low) / 1000 ? 0 : value);
       return [node('line', { class: 'dt-grid-line', x1: SIZE.left, x2: SIZE.width - SIZE.right, y1: y(value), y2: y(value) }), label];
     });
     const mark = (step, anchor) => {

@@ -2,6 +2,7 @@
 import { el, language, t } from '../canvas/base.js';
 import { post } from '../projects/api.js';
 import { number, size, span } from './api.js';
+import { toldLine } from './told.js';
 
 const PAUSE_MS = 700;
 const GIB = 2 ** 30;
@@ -108,6 +109,6 @@ export class Estimates {
       told.trainable_parameters ? row('tr.cost.parameters', number(told.trainable_parameters)) : null,
     ].filter(Boolean);
     this.node.replaceChildren(...(refused ? [el('p', { class: 'dt-no', t: 'tr.cost.no' }), ...told.reasons.map((reason) => el('p', { class: 'dq-wrong', role: 'alert', text: readReason(reason).text }))] : []),
-      el('dl', { class: 'dt-facts' }, ...facts), ...told.warnings.map((warning) => el('p', { class: 'dq-hint', lang: 'en', text: warning })));
+      el('dl', { class: 'dt-facts' }, ...facts), ...told.warnings.map((warning) => toldLine(warning, 'dq-hint')));
   }
 }

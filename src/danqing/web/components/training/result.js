@@ -2,6 +2,7 @@
 import { el, t, toast, url } from '../canvas/base.js';
 import { get } from '../projects/api.js';
 import { figure, fileOf, number, sampleOf, setPath } from './api.js';
+import { CARDS, cardOf } from './methods.js';
 import { runAct } from './runs.js';
 
 const WEIGHTS = /\.(safetensors|pt|ckpt|bin|pth)$/i;
@@ -37,7 +38,7 @@ export class Result {
       el('h2', { t: 'tr.done' }),
       el('div', { class: 'dp-row' }, ...(call ? [el('a', { class: 'dp-primary', 'data-act': 'use', t: 'tr.use', href: url(`?${new URLSearchParams(call)}`) })] : []),
         ...files.map((file) => el('a', { class: 'dq-act', 'data-act': 'download', href: fileOf(run.id, file), download: '', text: t('tr.download', { name: file.split('/').at(-1) }) })),
-        run.published.length || !files.length ? null : el('button', { type: 'button', class: 'dq-act', t: 'tr.publish', onclick: () => runAct(run.id, 'publish') })),
+        run.published.length || !files.length || CARDS[cardOf(run.request)].watch ? null : el('button', { type: 'button', class: 'dq-act', t: 'tr.publish', onclick: () => runAct(run.id, 'publish') })),
       el('p', { class: 'dq-tip', text: this.placeWords(run, call) }),
       compare ? el('figure', { class: 'dt-compare' }, el('figcaption', {}, el('strong', { t: 'tr.compare' }), el('span', { class: 'dq-tip', t: 'tr.compare.text' })), el('a', { href: sampleOf(run.id, compare), target: '_blank', rel: 'noopener' }, el('img', { src: sampleOf(run.id, compare), alt: t('tr.compare') }))) : null,
       this.beside(run, pictures), this.figures(end?.figures ?? {}), ...cards.map((file) => this.card(run, file)),

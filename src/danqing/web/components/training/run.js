@@ -4,11 +4,11 @@ import { get, problemText, since } from '../projects/api.js';
 import { moreButton } from '../projects/sheets.js';
 import { figure, number, placeOf } from './api.js';
 import { Chart } from './chart.js';
-import { readReason } from './estimate.js';
 import { CARDS, cardOf } from './methods.js';
 import { Result } from './result.js';
 import { deleteRun, FINAL, progressWords, runAct, stateWords } from './runs.js';
 import { Samples } from './samples.js';
+import { toldLine } from './told.js';
 
 const EVENTS = ['run', 'start', 'step', 'sample', 'checkpoint', 'note', 'end'];
 
@@ -53,13 +53,15 @@ export class RunPage {
   listen() {
     this.source?.close();
     this.seen = 0;
-    this.source = new EventSource(url(`api/v1/training/runs/${this.id}/events`));
+    const source = new EventSource(url(`api/v1/training/runs/${this.id}/events`));
+    this.source = source;
     for (const kind of EVENTS) {
-      this.source.addEventListener(kind, (message) => {
+      source.addEventListener(kind, (message) => {
         const number = Number(message.lastEventId);
         if (kind !== 'run' && number && number <= this.seen) return; // sent again after a lost connection
         if (kind !== 'run' && number) this.seen = number;
         this.take(kind, JSON.parse(message.data));
+        if (kind === 'run' && FINAL.includes(this.run.state)) source.close();
       });
     }
   }
@@ -116,7 +118,6 @@ export class RunPage {
     this.samples.method = run.request.method;
     this.draw();
     if (before !== undefined && before !== run.state) document.dispatchEvent(new Event('dt:runs'));
-    if (FINAL.includes(run.state)) setTimeout(() => FINAL.includes(this.run.state) && this.source?.close(), 0);
     if (run.state === 'done') this.showResult();
     else this.result.node.hidden = true;
   }
@@ -135,7 +136,7 @@ export class RunPage {
     this.drawActs();
     this.drawFacts();
     this.told.replaceChildren(...this.tellings());
-    this.log.replaceChildren(...this.notes.map((words) => el('p', { class: 'dq-tip', lang: 'en', text: words })));
+    this.log.replaceChildren(...this.notes.map((words) => toldLine(words, 'dq-tip')));
     this.samples.draw();
     this.node.classList.add('ready');
   }
@@ -185,8 +186,8 @@ export class RunPage {
     }
     const tip = run.asked ? null : { queued: 'tr.tip.queued', paused: 'tr.tip.paused', cancelled: 'tr.tip.cancelled', failed: 'tr.tip.failed' }[run.state] ?? (run.stage === 'held' ? 'tr.tip.held' : null);
     if (tip) said.push(el('p', { class: 'dq-hint', t: tip }));
-    if (run.note && run.stage !== 'held') said.push(el('p', { class: 'dq-hint', lang: 'en', text: run.note }));
-    for (const warning of run.estimate?.warnings ?? []) if (!FINAL.includes(run.state)) said.push(el('p', { class: 'dq-tip', text: readReason(warning).text }));
+    if (run.note && run.stage !== 'held') said.push(toldLine(run.note, 'dq-hint'));
+    for (const warning of run.estimate?.warnings ?? []) if (!FINAL.includes(run.state)) said.push(toldLine(warning, 'dq-tip'));
     return said;
   }
 

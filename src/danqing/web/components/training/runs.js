@@ -1,6 +1,6 @@
 // All training runs: those at work and waiting first, with how far they are.
 import { el, language, relabel, t, toast, url } from '../canvas/base.js';
-import { get, post, remove, since } from '../projects/api.js';
+import { get, post, problemText, remove, since } from '../projects/api.js';
 import { moreButton } from '../projects/sheets.js';
 import { placeOf, span } from './api.js';
 import { cardOf } from './methods.js';
@@ -103,7 +103,7 @@ export class RunList {
     const face = el('a', { class: 'dt-run-face', href: placeOf('run', run.id) },
       el('span', { class: 'dt-run-name' }, el('strong', { text: run.request.name }), el('span', { class: 'dp-card-facts', text: facts })),
       el('span', { class: `dp-chip dt-state ${run.state}`, text: stateWords(run) }),
-      FINAL.includes(run.state) ? el('span', { class: 'dt-run-way dq-tip', text: run.state === 'failed' ? run.error?.message ?? '' : told })
+      FINAL.includes(run.state) ? el('span', { class: 'dt-run-way dq-tip', text: run.state === 'failed' ? problemText(run.error) : told })
         : el('span', { class: 'dt-run-way' }, el('span', { class: 'dq-track' }, bar), el('span', { class: 'dq-tip', text: told })));
     return el('article', { class: 'dt-run', role: 'listitem', 'data-run': run.id, 'data-state': run.state, 'data-key': key }, face, moreButton('p.more', () => this.menu(run)));
   }

@@ -16,7 +16,7 @@ export class Samples {
     this.at = -1; // -1: the newest
     this.image = el('div', { class: 'dt-sample' });
     this.range = el('input', { type: 'range', min: '0', step: '1', tAria: 'tr.sample.step' });
-    this.range.addEventListener('input', () => { this.rest(); this.go(Number(this.range.value)); });
+    this.range.addEventListener('input', () => { const place = Number(this.range.value); this.rest(); this.go(place); });
     this.words = el('output', { class: 'dt-sample-step' });
     this.play = el('button', { type: 'button', class: 'dq-act', 'data-act': 'play', onclick: () => (this.timer ? this.rest() : this.runThrough()) });
     this.tabs = el('div', { class: 'dq-sides', role: 'group', tAria: 'tr.sample.kinds', hidden: true });
