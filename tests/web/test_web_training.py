@@ -229,6 +229,20 @@ def test_a_run_rests_and_goes_on_and_the_list_says_so(open_training, desk, gate)
 
 
 @pytest.mark.browser
+def test_figures_are_said_in_sentences(open_training):
+    page = open_training("runs")
+    said = page.evaluate(
+        """(figures) => import(new URL('web/training/result.js', document.baseURI).href)
+          .then(({ sentences }) => sentences(figures))""",
+        {"mean_pairwise": 0.02, "mean_pairwise_real": 0.4, "frechet": 0.31, "frechet_real": 0.12, "clusters": 20},
+    )
+    assert said == [
+        say("en", "tr.figure.frechet", value="0.31", real="0.12"),
+        say("en", "tr.figure.collapsed", percent="5"),
+    ]
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize(("locale", "language"), [("zh-CN", "zh-Hans"), ("zh-TW", "zh-Hant")])
 def test_every_part_speaks_the_language_and_fits_a_phone(open_training, desk, locale, language):
     page = open_training("sets", locale=locale, viewport={"width": 390, "height": 844})
