@@ -61,4 +61,3 @@ class WholeWeights(DiffusionMethod):
         )
         more = {"learnt": "denoiser and text encoder" if self.text else "denoiser"}
         return CardFacts("whole model", {**facts.facts, **more}, usage, facts.licence_note)
-
