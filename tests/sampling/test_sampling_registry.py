@@ -97,7 +97,7 @@ def test_unknown_names_say_what_is_near() -> None:
     assert caught.value.field == "sampler"
     assert "DPM++ 2M" in str(caught.value.next_step)
     assert "Euler a" in str(caught.value.allowed)
-    with pytest.raises(InvalidRequestError, match="choose a sampler from the list"):
+    with pytest.raises(InvalidRequestError, match="choose one from the list"):
         find_sampler("zzzzzzzz")
     with pytest.raises(InvalidRequestError, match="there is no noise source"):
         find_noise_source("")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
-import threading
 
 import pytest
 from page_hands import SETTLED, TIMEOUT_MS
 from page_projects import serving
+from page_serving import listening
 from page_share import Link
 from page_studio import FakeStudio, build_app, until
 from page_tabs import Tabs
@@ -65,17 +64,9 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served():
-    import uvicorn
-
     studio = FakeStudio(step_s=0.03)
-    server = uvicorn.Server(uvicorn.Config(build_app(studio), log_level="error"))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        until(lambda: server.started, "the server did not start")
-        yield Served(studio, f"http://127.0.0.1:{listening.getsockname()[1]}/")
-        server.should_exit = True
-        thread.join(timeout=30)
+    with listening(build_app(studio)) as address:
+        yield Served(studio, address)
 
 
 @pytest.fixture

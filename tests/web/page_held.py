@@ -4,21 +4,32 @@ from __future__ import annotations
 
 
 class Held:
-    """The first answer to an address: taken from the server at once, given to the page when `release` says so."""
+    """The first answer to an address: taken from the server at once, given to the page when `release` says so.
+
+    A POST that is sent twice, as Gradio does on a choice in a list when the machine is slow, is held twice.
+    """
 
     def __init__(self, page, pattern, method="GET", body=None):
         self._page = page
         self._method = method
         self._body = body
-        self._route = self._answer = None
+        self._asked = self._route = self._answer = None
+        self._twins = []
         page.route(pattern, self._take)
 
     def _take(self, route):
-        if self._route is not None or route.request.method != self._method:
+        asked = route.request
+        if self._asked is None and asked.method == self._method:
+            self._asked = asked  # before the answer is fetched: the next request may come meanwhile
+            self._answer = {"body": self._body} if self._body is not None else {"response": route.fetch()}
+            self._route = route
+        elif self._asked is not None and self._is_twin(asked):
+            self._twins.append(route)
+        else:
             route.fallback()
-            return
-        self._answer = {"body": self._body} if self._body is not None else {"response": route.fetch()}
-        self._route = route
+
+    def _is_twin(self, asked):
+        return asked.method == self._method == "POST" and asked.post_data == self._asked.post_data
 
     @property
     def address(self):
@@ -29,7 +40,8 @@ class Held:
 
     def release(self):
         """Give the answer to the page; returns when the page has done with it what it does."""
-        asked = self._route.request
-        with self._page.expect_event("requestfinished", lambda request: request == asked):
+        with self._page.expect_event("requestfinished", lambda request: request == self._asked):
             self._route.fulfill(**self._answer)
+        for twin in self._twins:
+            twin.fulfill(**self._answer)
         self._page.evaluate("new Promise((done) => setTimeout(done, 50))")

@@ -6,12 +6,10 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import sys
-import threading
 from pathlib import Path
 
-from page_studio import until
+from page_serving import listening
 
 from danqing.server.app import create_app
 from danqing.studio.service import Studio
@@ -33,19 +31,11 @@ def build(folder: Path, pool: FakePool):
 @contextlib.contextmanager
 def serving(folder: Path, pool: FakePool):
     """The address of a running server, and its studio."""
-    import uvicorn
-
     studio, app = build(folder, pool)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        until(lambda: server.started, "the server did not start")
+    with listening(app) as address:
         try:
-            yield studio, f"http://127.0.0.1:{listening.getsockname()[1]}/"
+            yield studio, address
         finally:
-            server.should_exit = True
-            thread.join(timeout=30)
             studio.close()
 
 

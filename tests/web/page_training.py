@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import io
-import socket
 import sys
-import threading
 from pathlib import Path
 
-from page_studio import picture, until
+from page_serving import listening
+from page_studio import picture
 
 from danqing.server.app import create_app
 from danqing.sets.importing import ImportOptions
@@ -59,19 +58,11 @@ def build(folder: Path, **environment: object):
 @contextlib.contextmanager
 def serving(folder: Path):
     """The address of a running server, and its studio."""
-    import uvicorn
-
     studio, app = build(folder)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        until(lambda: server.started, "the server did not start")
+    with listening(app) as address:
         try:
-            yield studio, f"http://127.0.0.1:{listening.getsockname()[1]}/"
+            yield studio, address
         finally:
-            server.should_exit = True
-            thread.join(timeout=30)
             studio.close()
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import secrets
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 from PIL import Image
 
@@ -14,17 +13,17 @@ from danqing.spec.explore import Cell, Exploration, ExploreRequest
 from danqing.spec.plan import Plan
 from danqing.spec.project import Project
 from danqing.spec.record import Job, Record
-from danqing.spec.request import Request
 from danqing.store.base import Store
 from danqing.store.ids import new_id
 from danqing.store.owners import utc_now
 from danqing.store.projects_base import Tie
+from danqing.studio.painting_parts import Painting
 from danqing.studio.sheet import Place, SheetLook, draw_sheet
 
 _MAX_SEED = 2**32 - 1
 
 
-class Exploring(ABC):
+class Exploring(Painting):
     """Comparisons: every place is a job of its own, so its picture is a Record like any other."""
 
     @property
@@ -33,30 +32,8 @@ class Exploring(ABC):
         """The open studio's store."""
 
     @abstractmethod
-    def _planned(self, request: Request) -> tuple[Plan, ...]:
-        """The Plans of a Request; nothing is queued."""
-
-    @abstractmethod
-    def _queue(
-        self, request: Request, plans: tuple[Plan, ...], *, user: str, priority: int, tie: Tie | None = None
-    ) -> Job:
-        """A durable job, tied to a project if its Records join one."""
-
-    @abstractmethod
     def live_project(self, project_id: str) -> Project:
         """A project that can be worked on."""
-
-    @abstractmethod
-    def record(self, record_id: str) -> Record:
-        """One Record."""
-
-    @abstractmethod
-    def picture_bytes(self, sha256: str) -> bytes:
-        """A picture."""
-
-    @abstractmethod
-    def cancel(self, job_id: str) -> Job:
-        """Stop a job."""
 
     def explore(self, asked: ExploreRequest, *, user: str = "local") -> Exploration:
         """Plan every picture of a comparison, then queue them all.
@@ -117,9 +94,7 @@ class Exploring(ABC):
         """What is painted so far as one labelled picture. NotFoundError."""
         pictures: dict[Place, Image.Image] = {}
         for place, record in self.exploration_records(exploration_id).items():
-            with Image.open(io.BytesIO(self.picture_bytes(record.picture))) as opened:
-                opened.load()
-                pictures[place] = opened
+            pictures[place] = self.opened(record)
         return draw_sheet(self.exploration(exploration_id), pictures, look)
 
     def _plans_of(self, cell: CellPlan) -> tuple[Plan, ...]:

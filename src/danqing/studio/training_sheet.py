@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -13,14 +12,13 @@ from danqing.spec.errors import CancelledError, ConflictError, DanqingError
 from danqing.spec.events import Event
 from danqing.spec.explore import Axis, Exploration, ExploreRequest
 from danqing.spec.painting import Txt2ImgRequest
-from danqing.spec.plan import Plan
 from danqing.spec.record import Job, Record
-from danqing.spec.request import Request, parse_request
+from danqing.spec.request import parse_request
 from danqing.spec.training import AnyTraining
 from danqing.spec.training_methods import DistillRequest, EmbeddingRequest
 from danqing.store.ids import new_id
 from danqing.store.owners import utc_now
-from danqing.store.projects_base import Tie
+from danqing.studio.painting_parts import Painting
 from danqing.studio.sheet import Place, draw_sheet
 from danqing.studio.training_products import product_kind
 
@@ -32,18 +30,8 @@ _WATCH_S: Final = 0.5
 _SEEDS: Final = 2**32
 
 
-class SheetPainting(ABC):
+class SheetPainting(Painting):
     """Painting sheets for a Studio; their Records are deleted once the sheet is drawn."""
-
-    @abstractmethod
-    def _planned(self, request: Request) -> tuple[Plan, ...]:
-        """The Plans of a Request; nothing is queued."""
-
-    @abstractmethod
-    def _queue(
-        self, request: Request, plans: tuple[Plan, ...], *, user: str, priority: int, tie: Tie | None = None
-    ) -> Job:
-        """A durable job."""
 
     @abstractmethod
     def job(self, job_id: str) -> Job:
@@ -54,20 +42,8 @@ class SheetPainting(ABC):
         """Its events."""
 
     @abstractmethod
-    def cancel(self, job_id: str) -> Job:
-        """Stop it."""
-
-    @abstractmethod
-    def record(self, record_id: str) -> Record:
-        """One Record."""
-
-    @abstractmethod
     def delete_record(self, record_id: str) -> Record:
         """Hide it."""
-
-    @abstractmethod
-    def picture_bytes(self, sha256: str) -> bytes:
-        """A picture."""
 
     def paint_strengths(
         self, training: AnyTraining, product: str, prompts: Sequence[str], stopped: Callable[[], bool]
@@ -103,9 +79,7 @@ class SheetPainting(ABC):
                 seen = number
         if not now.records:
             raise DanqingError.from_dict(now.error or {"message": "the job ended without a picture"})
-        with Image.open(io.BytesIO(self.picture_bytes(self.record(now.records[0]).picture))) as opened:
-            opened.load()
-            return opened
+        return self.opened(self.record(now.records[0]))
 
     def _clear_sheet(self, job: Job) -> None:
         try:

@@ -62,6 +62,12 @@ def test_no_buckets_means_the_middle_square(tiny_sd, tmp_path):
     assert {one.bucket for one in data.examples} == {(64, 64)}
 
 
+def test_a_set_can_ask_for_mirrors_itself(tiny_sd, tmp_path):
+    make_set(tmp_path / "sets", count=6, mirror=True)
+    data = data_of(tiny_sd, tmp_path, steps=40)
+    assert {show.mirrored for number in range(10) for show in data.batch(number).shows} == {True, False}
+
+
 def test_a_mirrored_picture_has_the_latents_of_the_mirrored_file(tiny_sd, tmp_path):
     make_set(tmp_path / "sets", count=1, masks=True)
     data = data_of(tiny_sd, tmp_path, mirror=True)

@@ -66,7 +66,7 @@ def unknown(entries: Sequence[Named], name: str, *, field: str, what: str) -> In
         what: The word for one entry, such as "sampler".
     """
     close = nearest(entries, name)
-    step = f"did you mean {' or '.join(repr(label) for label in close)}?" if close else f"choose a {what} from the list"
+    step = f"did you mean {' or '.join(repr(label) for label in close)}?" if close else "choose one from the list"
     return InvalidRequestError(
         f"there is no {what} of this name",
         field=field,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -218,7 +218,7 @@ class TrainingData:
     def __init__(self, opened: Opened, made: TrainingSet, folder: Path, options: DataOptions, levels: Levels) -> None:
         self.opened = opened
         self.made = made
-        self.options = options
+        self.options = options = replace(options, mirror=options.mirror or made.mirror)
         self.levels = levels
         self.reader = PictureReader(folder, options.elsewhere)
         sizes = bucket_sizes(opened, options.size_px, buckets=options.buckets)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Self
 
 from danqing.spec.training_methods import DreamBoothRequest
 from danqing.training.own.context import Context
 from danqing.training.own.methods.base import CardFacts, Method, Settings
-from danqing.training.own.methods.diffusion import family_settings
+from danqing.training.own.methods.diffusion import DiffusionMethod, family_settings
 from danqing.training.own.methods.lora import DEFAULTS, Lora
 from danqing.training.own.methods.weights import WholeWeights
 from danqing.training.own.prior import Prior, with_class
@@ -30,10 +31,32 @@ class DreamBooth:
         return DreamBoothNetwork.open(request, context)
 
 
-class DreamBoothNetwork(Lora):
-    """A subject in a network beside the frozen model."""
+class _WithClass(DiffusionMethod):
+    """Pictures of the class are shown too, painted by the model as it is before anything is learnt."""
 
     prior: Prior
+
+    def add_class(self, request: DreamBoothRequest, context: Context) -> None:
+        """Paint what is missing of the class."""
+        self.prior = with_class(self.made, request, self.opened, context)
+        self.made = self.prior.made
+
+    def show_both(self, folder: Path, request: DreamBoothRequest, *, live_text: bool) -> None:
+        """Make batches of the subject and its class."""
+        weight, elsewhere = request.prior_weight, self.prior.elsewhere
+        self.show(folder, live_text=live_text, prior_weight=weight, elsewhere=elsewhere)
+
+    def preparation_s(self) -> float:
+        """The class is painted too."""
+        return super().preparation_s() + self.prior.seconds
+
+    def card(self) -> CardFacts:
+        """With the class."""
+        return _with_class(super().card(), self.prior, self.data.options.prior_weight)
+
+
+class DreamBoothNetwork(_WithClass, Lora):
+    """A subject in a network beside the frozen model."""
 
     @classmethod
     def open(cls, request: DreamBoothRequest, context: Context) -> Self:  # type: ignore[override]
@@ -41,34 +64,17 @@ class DreamBoothNetwork(Lora):
         method = cls()
         folder = method.begin(request, context)
         method.settings = Settings.of(request, family_settings(method.opened, DEFAULTS))
-        # Before the network is there: the class is painted by the model as it is.
-        method.prior = with_class(method.made, request, method.opened, context)
-        method.made = method.prior.made
+        method.add_class(request, context)
         shape = request.network
         if shape is None:
             raise ValueError("a network is needed here")
         method.add_network(shape)
-        method.show(
-            folder,
-            live_text=shape.text_encoder,
-            prior_weight=request.prior_weight,
-            elsewhere=method.prior.elsewhere,
-        )
+        method.show_both(folder, request, live_text=shape.text_encoder)
         return method
 
-    def preparation_s(self) -> float:
-        """The class is painted too."""
-        return super().preparation_s() + self.prior.seconds
 
-    def card(self) -> CardFacts:
-        """As a LoRA's, with the class."""
-        return _with_class(super().card(), self.prior, self.data.options.prior_weight)
-
-
-class DreamBoothWeights(WholeWeights):
+class DreamBoothWeights(_WithClass, WholeWeights):
     """A subject in the weights themselves; a whole model comes out."""
-
-    prior: Prior
 
     @classmethod
     def open(cls, request: DreamBoothRequest, context: Context) -> Self:
@@ -76,24 +82,10 @@ class DreamBoothWeights(WholeWeights):
         method = cls()
         folder = method.begin(request, context)
         method.settings = Settings.of(request, family_settings(method.opened, WHOLE_DEFAULTS))
-        method.prior = with_class(method.made, request, method.opened, context)
-        method.made = method.prior.made
+        method.add_class(request, context)
         method.thaw(text=request.train_text_encoder)
-        method.show(
-            folder,
-            live_text=request.train_text_encoder,
-            prior_weight=request.prior_weight,
-            elsewhere=method.prior.elsewhere,
-        )
+        method.show_both(folder, request, live_text=request.train_text_encoder)
         return method
-
-    def preparation_s(self) -> float:
-        """The class is painted too."""
-        return super().preparation_s() + self.prior.seconds
-
-    def card(self) -> CardFacts:
-        """As a checkpoint's, with the class."""
-        return _with_class(super().card(), self.prior, self.data.options.prior_weight)
 
 
 def _with_class(facts: CardFacts, prior: Prior, weight: float) -> CardFacts:
