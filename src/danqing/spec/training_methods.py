@@ -241,11 +241,24 @@ class FoundationRequest(TrainingRequest):
 
 
 class DcganRequest(FoundationRequest):
-    """DCGAN (Radford et al. 2015, arXiv 1511.06434)."""
+    """DCGAN (Radford et al. 2015, arXiv 1511.06434), with two helps for few pictures that the paper does not have.
+
+    Attributes:
+        width: Channels at half of the picture's side; the paper has 64, which learns a third as fast on a CPU.
+        shift: All that the discriminator sees is moved at random by up to this share of its side, real and painted
+            alike, so that it cannot learn a few hundred pictures by heart (Zhao et al. 2020, arXiv 2006.10738); 0 for
+            none.
+        label_smoothing: The discriminator is asked to believe in real pictures only to 1 less this (Salimans et al.
+            2016, arXiv 1606.03498); 0 for none.
+    """
 
     method: Literal["dcgan"] = "dcgan"
     latent_dim: int = Field(default=100, ge=2, le=1024)
-    width: int = Field(default=64, ge=8, le=256)
+    width: int = Field(default=32, ge=8, le=256)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    shift: float = Field(default=0.125, ge=0, le=0.5)
+    label_smoothing: float = Field(default=0.1, ge=0, lt=0.5)
+    sample_every: int = Field(default=500, ge=0, le=1_000_000)
 
 
 class WganRequest(FoundationRequest):

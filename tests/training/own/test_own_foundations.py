@@ -42,6 +42,7 @@ from danqing.training.own.foundation_nets import (
     generator_loss,
     gradient_penalty,
     settled,
+    shifted,
 )
 from danqing.training.own.loop import LoopOptions, Trainer, export_all
 from danqing.training.own.methods import find_method
@@ -265,6 +266,38 @@ def test_unet_answers_in_the_pictures_shape():
     assert unet(torch.zeros(2, 3, 32, 32), torch.tensor([0, 999])).sample.shape == (2, 3, 32, 32)
 
 
+def test_label_smoothing_is_lowest_at_the_belief_it_asks_for():
+    logits = torch.linspace(-6, 6, 1201)
+    nothing = torch.full((1,), -30.0)
+    best = min(logits, key=lambda one: discriminator_loss(one[None], nothing, 0.1).item())
+    assert torch.sigmoid(best).item() == pytest.approx(0.9, abs=0.001)
+    real, fake = torch.tensor([0.3, -1.0]), torch.tensor([2.0, 0.1])
+    by_hand = -(0.9 * torch.sigmoid(real).log() + 0.1 * torch.sigmoid(-real).log()).mean()
+    by_hand -= torch.sigmoid(-fake).log().mean()
+    assert discriminator_loss(real, fake, 0.1).item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_pictures_are_shifted_by_whole_pixels_and_differentiably():
+    side, count = 16, 40
+    pictures = torch.full((count, 3, side, side), -1.0)
+    pictures[:, :, 7, 9] = 1.0
+    moved = shifted(pictures.requires_grad_(), 0.125, torch.Generator().manual_seed(3))
+    places = (moved[:, 0] == 1.0).nonzero()
+    assert places[:, 0].tolist() == list(range(count))
+    assert set(places[:, 1].tolist()) == set(range(5, 10))
+    assert set(places[:, 2].tolist()) == set(range(7, 12))
+    moved[:, :, :][moved == 1.0].sum().backward()
+    assert (pictures.grad[:, :, 7, 9] == 1).all()
+    assert pictures.grad.sum() == count * 3
+    again = shifted(pictures, 0.125, torch.Generator().manual_seed(3))
+    assert torch.equal(moved, again)
+    assert shifted(pictures, 0.0, torch.Generator()) is pictures
+    # what comes in from outside is the edge
+    wide = torch.arange(4.0).expand(64, 1, 4, 4)
+    rows = {tuple(one[0, 0].tolist()) for one in shifted(wide, 0.25, torch.Generator().manual_seed(0))}
+    assert rows == {(0, 0, 1, 2), (0, 1, 2, 3), (1, 2, 3, 3)}
+
+
 # data
 
 
@@ -400,6 +433,22 @@ def test_gan_steps_move_both_networks_and_tell_their_parts(builtin, tmp_path):
         _open("dcgan", tmp_path / "run", builtin, accumulate=2)
     with pytest.raises(UnsupportedError, match="float16"):
         _open("dcgan", tmp_path / "run", builtin, precision="float16")
+
+
+def test_a_dcgan_learns_a_shape_of_few_pictures(builtin, tmp_path):
+    """Discs on white: after 120 small steps the middle is dark and the corners are not."""
+    method = _open("dcgan", tmp_path / "run", builtin, steps=120, batch=16)
+    y, x = np.mgrid[:32, :32] - 15.5
+    disc = (x**2 + y**2 < 100)[None, :, :, None]
+    shades = np.linspace(20, 80, 16, dtype=np.uint8)[:, None, None, None]
+    pictures = np.where(disc, shades, np.uint8(250)).repeat(3, 3).astype(np.uint8)
+    method.data = type(method.data)(pictures, pictures[:0], False, "discs")
+    trainer = Trainer(method)
+    for _ in range(120):
+        trainer.step()
+    painted = method.paint(16).astype(float)
+    assert painted[:, 12:20, 12:20].mean() < 110
+    assert painted[:, :4, :4].mean() > 180
 
 
 def test_the_critic_steps_more_often(builtin, tmp_path):

@@ -93,9 +93,37 @@ def fresh_weights(network: nn.Module, generator: torch.Generator) -> None:
             one.bias.zero_()
 
 
-def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """−log D(x) − log(1 − D(G(z))), of logits `[n]` (Goodfellow et al. 2014, eq. 1)."""
-    return functional.softplus(-real).mean() + functional.softplus(fake).mean()
+def discriminator_loss(real: Tensor, fake: Tensor, smoothing: float = 0.0) -> Tensor:
+    """−log D(x) − log(1 − D(G(z))), of logits `[n]` (Goodfellow et al. 2014, eq. 1).
+
+    Args:
+        real: Of training pictures.
+        fake: Of painted ones.
+        smoothing: The belief asked for in training pictures is 1 less this (Salimans et al. 2016, arXiv 1606.03498).
+    """
+    wanted = (1.0 - smoothing) * functional.softplus(-real) + smoothing * functional.softplus(real)
+    return wanted.mean() + functional.softplus(fake).mean()
+
+
+def shifted(pictures: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Each picture moved by its own random number of whole px, differentiably; its edge goes on where it is missing.
+
+    Zhao et al. 2020 (arXiv 2006.10738), translation; the paper fills with black, which on white paper would be a frame.
+
+    Args:
+        pictures: `[n, c, s, s]`.
+        share: Of the side, at most so far each way.
+        generator: On the CPU.
+    """
+    count, side = len(pictures), pictures.shape[-1]
+    most = round(share * side)
+    if most == 0:
+        return pictures
+    moves = torch.randint(-most, most + 1, (2, count, 1), generator=generator)
+    rows, columns = ((torch.arange(side) + moves).clamp(0, side - 1)).to(pictures.device)
+    which = torch.arange(count, device=pictures.device)[:, None, None]
+    moved = pictures.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]]
+    return moved.permute(0, 3, 1, 2)
 
 
 def generator_loss(fake: Tensor) -> Tensor:
