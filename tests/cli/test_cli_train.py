@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 sys.path.append(str(Path(__file__).parents[1] / "studio"))
 
@@ -137,6 +140,34 @@ def test_runs_are_listed_shown_and_looked_after(danqing, trains, tmp_path):
     Path(done.json["run"]["published"][0]).unlink()
     assert "done" in danqing("train", "publish", "size").out
     assert Path(done.json["run"]["published"][0]).is_file()
+
+
+def test_a_run_from_nothing_paints_anew(danqing, trains, tmp_path, monkeypatch):
+    """The real painter with the weights that a run left; here only in this process, which has loaded torch."""
+    from safetensors.torch import save_file
+
+    from danqing.training.own import foundation_sample
+    from danqing.training.own.foundation_nets import Generator
+
+    def painted(command, check):
+        assert command[:3] == [sys.executable, "-m", foundation_sample.__name__]
+        return subprocess.CompletedProcess(command, foundation_sample.main([*command[3:], "--device", "cpu"]))
+
+    monkeypatch.setattr("danqing.cli.train_runs.subprocess", SimpleNamespace(run=painted))
+    data = trains()
+    run = danqing("train", "dcgan", "faces", "--later", "--json").json["run"]
+    assert (run["request"]["schedule"], run["request"]["shift"], run["request"]["width"]) == ("constant", 0.125, 32)
+    made = data / run["folder"] / "model"
+    made.mkdir(parents=True, exist_ok=True)
+    about = {"kind": "danqing-generator", "method": "dcgan", "latent_dim": 5, "width": 8, "size_px": 64}
+    (made / "faces.json").write_text(json.dumps(about))
+    save_file(Generator(5, 8, 64).state_dict(), made / "faces.safetensors")
+    answer = danqing("train", "sample", "faces", "-n", "16", "-o", str(tmp_path / "grid.png"))
+    assert answer.code == 0, answer.err
+    with Image.open(tmp_path / "grid.png") as grid:
+        assert grid.size == (4 * 68 + 4, 4 * 68 + 4)
+    again = danqing("train", "sample", "faces", "-n", "16", "-o", str(tmp_path / "grid.png"), "--json")
+    assert (again.code, again.error["field"]) == (2, "--out")
 
 
 @pytest.mark.parametrize(
