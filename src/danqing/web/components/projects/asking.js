@@ -90,13 +90,8 @@ export class Asking {
 
   /** The sheet for a version. */
   async choose(version) {
-    let choice;
-    try {
-      choice = await reviewerChoice();
-    } catch (error) {
-      toast(error.text);
-      return;
-    }
+    const choice = await reviewerChoice();
+    if (!choice) return;
     await sheet({ title: 'p.ask', ok: 'p.ask.ok', send: () => (choice.value() ? this.send(version.record, choice.value()) : undefined) },
       el('p', { class: 'dq-tip', t: 'p.ask.tip' }), choice.node, comparedWith(this.page, version));
   }

@@ -106,13 +106,8 @@ export class Refining {
 
   /** The sheet for a version. */
   async choose(version) {
-    let choice;
-    try {
-      choice = await reviewerChoice();
-    } catch (error) {
-      toast(error.text);
-      return;
-    }
+    const choice = await reviewerChoice();
+    if (!choice) return;
     const rounds = slider('rounds', { min: '1', max: '8', step: '1', shown: String });
     const gain = slider('gain', { min: '0', max: '0.3', step: '0.01', shown: (value) => Number(value).toFixed(2) });
     const similarity = slider('similarity', { min: '0', max: '0.95', step: '0.05', shown: (value) => Number(value).toFixed(2) });

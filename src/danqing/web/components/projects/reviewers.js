@@ -1,5 +1,5 @@
 // Choosing who reviews: each reviewer with what it is, where the picture goes, or what it lacks.
-import { el, known, t } from '../canvas/base.js';
+import { el, known, t, toast } from '../canvas/base.js';
 import { get } from './api.js';
 
 /** Why a reviewer cannot be asked now, in plain words. */
@@ -20,9 +20,15 @@ function line(reviewer, chosen) {
       available ? null : el('span', { class: 'dp-lacks', text: lacking(reviewer) })));
 }
 
-/** A group of radio buttons. @returns {Promise<{node, value()}>} */
+/** A group of radio buttons. @returns {Promise<{node, value()}|null>} null where the studio did not answer, which is told */
 export async function reviewerChoice() {
-  const { reviewers } = await get('reviewers');
+  let reviewers;
+  try {
+    ({ reviewers } = await get('reviewers'));
+  } catch (error) {
+    toast(error.text);
+    return null;
+  }
   const first = reviewers.find(({ available }) => available)?.key;
   const node = el('div', { class: 'dp-field', role: 'radiogroup', tAria: 'p.rev' }, el('span', { class: 'dp-field-name', t: 'p.rev' }), ...reviewers.map((reviewer) => line(reviewer, first)));
   return { node, value: () => node.querySelector('input:checked')?.value ?? null };
