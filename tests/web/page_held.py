@@ -21,7 +21,9 @@ class Held:
         asked = route.request
         if self._asked is None and asked.method == self._method:
             self._asked = asked  # before the answer is fetched: the next request may come meanwhile
-            self._answer = {"body": self._body} if self._body is not None else {"response": route.fetch()}
+            # a kept-alive connection may be closed by the server while it is taken: that is asked again
+            fetched = {"body": self._body} if self._body is not None else {"response": route.fetch(max_retries=3)}
+            self._answer = fetched
             self._route = route
         elif self._asked is not None and self._is_twin(asked):
             self._twins.append(route)

@@ -23,7 +23,7 @@ def test_an_answer_that_is_lost_doubles_nothing(link, open_link):
         if len(tries) > 1:
             route.continue_()
             return
-        assert route.fetch().status == 201  # the server has it, and nobody hears of that
+        assert route.fetch(max_retries=3).status == 201  # the server has it, and nobody hears of that
         tries[0] = (tries[0], stored(page))
         route.abort()
 

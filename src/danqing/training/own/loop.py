@@ -194,6 +194,7 @@ class Trainer:
             self.progress.seconds += time.monotonic() - started
             pace.tell(figures)
             if self._is_due(self.request.sample_every):
+                pace.flush()  # curves among the samples show every step so far
                 self.show()
             if self._is_due(max(1, self.steps // SCORES)):
                 self._score()
