@@ -90,8 +90,8 @@ def collect(numbers: range, folder: Path, options: Options) -> int:
     return count
 
 
-def train(scratch: Path, options: Options) -> tuple[Path, dict[str, Any], float]:
-    """A run from its request to its file, its last event's figures, and how long it took.
+def train(scratch: Path, options: Options) -> tuple[Path | None, dict[str, Any], float]:
+    """A run from its request to its file (None where it gained nothing), its end's figures, and how long it took.
 
     Raises:
         BadFileError: It did not end well.
@@ -106,7 +106,7 @@ def train(scratch: Path, options: Options) -> tuple[Path, dict[str, Any], float]
     }  # fmt: skip
     (folder / "request.json").write_text(parse_training(asked).model_dump_json(), encoding="utf-8")
     places = ["--sets", str(scratch / "sets"), "--device", options.device, "--threads", str(THREADS)]
-    if not (folder / "model" / f"{NAME}.safetensors").is_file():
+    if not (folder / "model" / "card.md").is_file():
         command = [sys.executable, "-m", "danqing.training.own", str(folder), *places]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
         if ended.returncode:
@@ -117,11 +117,15 @@ def train(scratch: Path, options: Options) -> tuple[Path, dict[str, Any], float]
         if event["type"] == "note":
             options.say(event["words"])
     last = json.loads(lines[-1])
-    return folder / last["files"][0], last["figures"], float(last["seconds"])
+    product = None if last.get("unpublished") else folder / last["files"][0]
+    return product, {**last["figures"], "published": float(product is not None)}, float(last["seconds"])
 
 
 def painted(product: Path | None, scratch: Path, briefs: Sequence[str], strength: float) -> Pictures:
-    """Every brief by the ordinary engine, the file where a person puts it; strength 0 needs none."""
+    """Every brief by the ordinary engine, the file where a person puts it; strength 0 needs none.
+
+    Where there is no file, what a person has is the model as it was.
+    """
     there = scratch / f"painted-{len(briefs)}-{strength:g}.npy"
     if there.is_file():
         return np.load(there)
@@ -131,7 +135,7 @@ def painted(product: Path | None, scratch: Path, briefs: Sequence[str], strength
         (home / product.name).write_bytes(product.read_bytes())
     family = replace(open_family(None, scratch), catalog=Catalog(scratch / "models"))
     painter = Painter(family, torch.device("cpu"), batch=8)
-    words = f" <lora:{NAME}:{strength:g}>" if strength else ""
+    words = f" <lora:{NAME}:{strength:g}>" if strength and product is not None else ""
     pictures = painter.paint([Order(brief + words, seed) for seed, brief in enumerate(briefs)])
     np.save(there, pictures)
     return pictures

@@ -45,13 +45,12 @@ def test_quick_run_ends_with_one_line_of_json(name, bench, tmp_path, capsys):
     assert result["machine"]["cores"] == os.cpu_count()
     assert result["versions"]["torch"] == torch.__version__
     assert json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")) == result
+    if name == "batch_parity":
+        shares_batches_with_all_seven_companions(result)
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_parity_run_shares_batches_with_all_seven_companions(bench, tmp_path, capsys):
-    bench("batch_parity").main(["--quick", "--json", "--out", str(tmp_path)])
-
-    result = json.loads(capsys.readouterr().out)
+def shares_batches_with_all_seven_companions(result):
+    """The check of the parity run's own figures."""
     cases = result["details"]["cases"]
     assert result["max_batch_rows"] == 16
     assert all(case["repeated"] == 0.0 for case in cases)

@@ -142,6 +142,19 @@ def test_runs_are_listed_shown_and_looked_after(danqing, trains, tmp_path):
     assert Path(done.json["run"]["published"][0]).is_file()
 
 
+def test_a_run_that_gained_nothing_says_so(danqing, trains):
+    data = trains(nothing="no round gained anything")
+    done = danqing("train", "slider", "size", "--positive", "huge", "--target", "apple")
+    assert done.code == 0, done.err
+    assert "nothing was published, because no round gained anything" in done.err
+    assert Path(done.out.strip()).is_relative_to(data / "training" / "runs")
+    assert "made       nothing, because no round gained anything" in danqing("train", "show", "size").out
+    assert danqing("train", "list").out.splitlines()[1].endswith("nothing")
+    refused = danqing("train", "publish", "size")
+    assert refused.code != 0
+    assert "because no round gained anything" in refused.err
+
+
 def test_a_run_from_nothing_paints_anew(danqing, trains, tmp_path, monkeypatch):
     """The real painter with the weights that a run left; here only in this process, which has loaded torch."""
     from safetensors.torch import save_file

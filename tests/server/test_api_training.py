@@ -141,6 +141,15 @@ def test_a_product_is_published_again(client, door):
     assert [Path(one).name for one in answer["published"]] == ["my style.safetensors", "my style.md"]
 
 
+def test_a_run_that_gained_nothing_says_why_it_publishes_nothing(client, door):
+    run = submit(client).json()["id"]
+    door.begin()
+    door.tell(run, EndEvent(at=NOW, state="done", step=2, files=("model/card.md",), unpublished="no round gained"))
+    door.change(run, **door.publish_product(door.training_run(run)).model_dump(include={"unpublished"}), state="done")
+    assert client.get(f"{RUNS}/{run}").json()["unpublished"] == "no round gained"
+    assert "because no round gained" in problem(client.post(f"{RUNS}/{run}/publish"), 409)["detail"]
+
+
 def test_refusals_are_problems(client, door, tmp_path):
     assert problem(submit(client, method="lorra"), 422)["field"] == "method"
     assert problem(submit(client, dataset="pears"), 404)["field"] == "dataset"

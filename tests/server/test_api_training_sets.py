@@ -67,6 +67,7 @@ def test_edits_by_many_and_back(client):
     assert (one["regularisation"], one["crop"]["left_px"]) == (True, 8)
     rows = client.get(f"{SETS}/Starry/buckets", params={"size_px": 128, "step_px": 16}).json()["buckets"]
     assert sum(row["pictures"] for row in rows) == 2
+    assert {row["alone"] for row in rows} == {"a.png", "b.png"}  # the one is square now, the other is not
     assert client.post(f"{SETS}/Starry/pictures/remove", json={"files": ["a.png"]}).json()["changed"] == 1
     for _ in range(3):
         assert client.post(f"{SETS}/Starry/undo").status_code == 200
@@ -85,8 +86,11 @@ def test_masks_go_up_and_come_down(client):
     for part in ("mask", "conditioning"):
         problem(client.get(f"{place}/{part}"), 404)
         row = client.put(f"{place}/{part}", files={"file": ("m.png", picture(3))}).json()
+        only = {"mask": "masked", "conditioning": "mapped"}[part]
+        assert client.get(f"{SETS}/Starry/pictures", params={"only": only}).json()["total"] == 1
         assert client.get(row[part]).headers["content-type"] == "image/png"
         assert client.delete(f"{place}/{part}").json()[part] is None
+        assert client.get(f"{SETS}/Starry/pictures", params={"only": "unmapped"}).json()["total"] == 1
         assert problem(client.put(f"{place}/{part}", files={"file": ("m.png", b"bad")}), 415)
 
 

@@ -68,6 +68,9 @@ def test_crops_and_repeats_count_in_the_table():
     (row, other) = bucket_table([one(crop=crop, repeats=3), one(width_px=100, height_px=400)], buckets)
     assert (str(row.bucket), row.enlarged) == ("128x512", 1)
     assert (str(other.bucket), other.pictures, other.shown, other.lost) == ("256x256", 1, 3, 0.0)
+    kin = [one(file=f"{i}.png", repeats=i) for i in (0, 2, 0)]
+    assert [row.alone for row in bucket_table(kin, buckets)] == ["2.png"]
+    assert [row.alone for row in bucket_table([*kin, one(file="d.png")], buckets)] == [None]
     with pytest.raises(InvalidRequestError):
         make_buckets(32)
 

@@ -64,7 +64,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served():
-    studio = FakeStudio(step_s=0.03)
+    studio = FakeStudio(step_s=0.01)
     with listening(build_app(studio)) as address:
         yield Served(studio, address)
 

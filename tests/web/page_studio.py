@@ -137,6 +137,7 @@ class FakeStudio:
         self.held_at: tuple[int, int] | None = None
         self.nets = [LINE, DETAIL, FOREIGN]
         self.catalog = SimpleNamespace(image_adapters=lambda: self.adapters)
+        self.training_sets = SimpleNamespace(names=list)
         self.adapters = [ADAPTER]
         self.blind: Exception | None = None
         self.settings = SimpleNamespace(models_path=Path(__file__).parent / "no-models")

@@ -58,6 +58,23 @@ def test_adds_a_picture_to_a_project_or_a_new_one(opened):
     assert client.post(f"/web/joining/{made.id}/nothing", headers=PAGE).status_code == 404
 
 
+def test_adds_a_picture_to_a_training_set_or_a_new_one(opened):
+    studio, client = opened
+    record = paint(studio, "a (green:1.2) pear/apple")
+    studio.training_sets.create("Fruit")
+    assert "Fruit" in client.get("/web/joining").json()["sets"]
+    place = f"/web/joining/set/{record}"
+    assert client.post(place, params={"name": "Fruit"}).status_code == 403
+    told = [client.post(place, params={"name": "Fruit"}, headers=PAGE).json() for _ in range(2)]
+    assert told == [{"name": "Fruit", "added": True}, {"name": "Fruit", "added": False}]
+    new = [client.post(place, headers=PAGE).json()["name"] for _ in range(2)]
+    assert new == ["a green pear apple", "a green pear apple 2"]
+    assert [one.caption for one in studio.training_sets.get(new[1]).pictures] == ["a green pear/apple"]
+    gone = client.post(place, params={"name": "No such"}, headers=PAGE)
+    assert (gone.status_code, "no training set of this name" in gone.json()["text"]) == (404, True)
+    assert client.post("/web/joining/set/nothing", headers=PAGE).status_code == 404
+
+
 def test_new_pictures_join_the_project_of_the_page(opened):
     studio, _ = opened
     made = studio.create_project("Joined")

@@ -217,12 +217,13 @@ def test_the_control_type_narrows_kinds_and_networks(open_page, served):
     assert page.evaluate("window.danqing.stage.value.controls[0].control_type") is None
 
 
-def test_the_texts_of_a_brief(open_page):
-    """The rules by which tags and words come and go, as pure functions."""
-    page = open_page()
+def test_the_texts_of_a_brief(tabs, served):
+    """The rules by which tags and words come and go, as pure functions: they need no more than the script."""
+    page = tabs.open()
+    page.goto(f"{served.address}web/canvas/promptwords.js")
     done = page.evaluate(
         """async () => {
-          const { find, put, take, weigh } = await import(new URL('web/canvas/promptwords.js', document.baseURI));
+          const { find, put, take, weigh } = await import(document.baseURI);
           const lora = { kind: 'lora', name: 'a.b', names: ['a.b', 'x/a.b'], words: 'aw' };
           const word = { kind: 'embedding', name: 'neg', names: ['neg'], words: '' };
           const end = (text) => ({ start: text.length, end: text.length });

@@ -52,9 +52,9 @@ def desk(tmp_path_factory):
 
 
 @pytest.fixture
-def open_project(chromium, desk):
+def open_project(tabs, desk):
     """Opens a project; afterwards: nothing left this machine, nothing was wrong, the key was never told."""
-    contexts, wrong = [], []
+    wrong = []
 
     def heard(answer):
         kind = answer.headers.get("content-type", "")
@@ -62,10 +62,7 @@ def open_project(chromium, desk):
             wrong.append(f"the key is in {answer.url}")
 
     def start(project, **options):
-        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 720}, "locale": "en-US", **options})
-        contexts.append(context)
-        context.set_default_timeout(TIMEOUT_MS)
-        page = context.new_page()
+        page = tabs.open(**{"locale": "en-US", "still": True, **options})
         stays = (desk.address, "data:", "blob:")
         page.on("request", lambda r: None if r.url.startswith(stays) else wrong.append(f"request to {r.url}"))
         page.on("requestfinished", lambda request: heard(request.response()))
@@ -76,8 +73,7 @@ def open_project(chromium, desk):
         return page
 
     yield start
-    for context in contexts:
-        context.close()
+    tabs.wipe()
     desk.critic.gate.set()
     desk.endpoint.gate.set()
     assert wrong == []

@@ -202,8 +202,8 @@ def _row(run: TrainingRun) -> tuple[str, ...]:
     state = "deleted" if run.deleted_at else run.stage if run.stage == "held" else run.state
     left = duration(run.eta_s) if run.eta_s is not None and run.state in ("queued", "running") else ""
     loss = "" if run.loss is None else f"{run.loss:.4f}"
-    steps = f"{run.step}/{run.steps}"
-    return (run.id, run.request.method, run.request.name, state, steps, loss, left, run.product or "")
+    steps, made = f"{run.step}/{run.steps}", "nothing" if run.unpublished else run.product or ""
+    return (run.id, run.request.method, run.request.name, state, steps, loss, left, made)
 
 
 def _lines(run: TrainingRun, folder: Path) -> list[tuple[str, str]]:
@@ -220,7 +220,7 @@ def _lines(run: TrainingRun, folder: Path) -> list[tuple[str, str]]:
         ("error", str(error.get("message", ""))),
         ("said", str(error.get("value", ""))),
         ("next", str(error.get("next_step", ""))),
-        ("made", run.product or ""),
+        ("made", f"nothing, because {run.unpublished}" if run.unpublished else run.product or ""),
         ("files", "\n           ".join(run.published)),
         ("folder", str(folder)),
     ]

@@ -132,6 +132,8 @@ def tell_end(studio: Studio, run: TrainingRun, terminal: Terminal) -> None:
     folder = studio.training_folder(run.id)
     if run.state == "paused":
         terminal.remark(f"paused at step {run.step}; go on with: danqing train resume {run.id}")
+    elif run.unpublished:
+        terminal.remark(f"nothing was published, because {run.unpublished}")
     elif run.product is not None:
         terminal.remark(f"{run.product} is in the catalogue")
     lines = list(run.published) or [str(folder)]

@@ -38,7 +38,7 @@ class Catalog:
     def __init__(self, models_dir: Path | None = None) -> None:
         self._models_dir = models_dir
         self._hashes = HashCache(models_dir / ".danqing-hashes.json" if models_dir else None)
-        self.networks = NetworkShelf(models_dir, self._hashes)
+        self.networks = NetworkShelf(models_dir, self._hashes, BUILTIN_DIR)
         self._seen: dict[tuple[Any, ...], ModelInfo | DanqingError] = {}
         self._seen_controls: dict[tuple[Any, ...], ControlNetInfo | DanqingError] = {}
 

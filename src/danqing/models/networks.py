@@ -69,10 +69,12 @@ class NetworkShelf:
     Args:
         models_dir: In A1111's layout, or None for none.
         hashes: Remembers content hashes.
+        builtin_dir: The built-in family: its samples stand behind the person's own files, and give way to their names.
     """
 
-    def __init__(self, models_dir: Path | None, hashes: HashCache) -> None:
+    def __init__(self, models_dir: Path | None, hashes: HashCache, builtin_dir: Path | None = None) -> None:
         self._models_dir = models_dir
+        self._builtin_dir = builtin_dir
         self._hashes = hashes
         self._seen: dict[tuple[str, int, int], NetworkInfo | DanqingError] = {}
         self._described: dict[tuple[str, int, int], tuple[NetworkInfo, tuple[str, ...]] | DanqingError] = {}
@@ -155,14 +157,13 @@ class NetworkShelf:
         return self._weights[key][:_HASH_DIGITS]
 
     def _candidates(self, kind: ShelfKind) -> Iterator[tuple[str, Path]]:
-        if self._models_dir is None:
-            return
-        roots = {(root := self._models_dir / name).resolve(): root for name in FOLDERS[kind]}
-        for root in roots:
-            if root.is_dir():
-                for path in sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES):
-                    if path.is_file() and not (path.parent / "config.json").is_file():
-                        yield path.relative_to(root).with_suffix("").as_posix(), path
+        own: set[str] = set()
+        for name, path in _files(self._models_dir, kind):
+            own |= spellings(name)
+            yield name, path
+        for name, path in _files(self._builtin_dir, kind):
+            if name.lower() not in own:
+                yield name, path
 
     def _look(self, path: Path, name: str, kind: ShelfKind) -> NetworkInfo | DanqingError:
         try:
@@ -222,6 +223,17 @@ class NetworkShelf:
             **facts,
         )
         return info, trigger_words(metadata)
+
+
+def _files(base: Path | None, kind: ShelfKind) -> Iterator[tuple[str, Path]]:
+    """(name, file) of everything in the folders of a kind below `base`."""
+    if base is None:
+        return
+    for root in {(base / name).resolve(): None for name in FOLDERS[kind]}:
+        if root.is_dir():
+            for path in sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES):
+                if path.is_file() and not (path.parent / "config.json").is_file():
+                    yield path.relative_to(root).with_suffix("").as_posix(), path
 
 
 def _network_facts(header: Header) -> dict[str, Any]:

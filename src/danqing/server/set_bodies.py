@@ -146,6 +146,7 @@ class BucketAnswer(BaseModel):
     lost: float = Field(description="mean share of the pictures' area that is cut off")
     worst: float
     enlarged: int = Field(description="pictures smaller than the bucket")
+    alone: str | None = Field(description="the picture that has this size to itself; null where there are several")
 
 
 class BucketList(BaseModel):
@@ -270,7 +271,17 @@ def picture_page(
 
 
 Only = Literal[
-    "blurred", "small", "duplicate", "no_caption", "unreadable", "complaint", "regularisation", "subject", "masked"
+    "blurred",
+    "small",
+    "duplicate",
+    "no_caption",
+    "unreadable",
+    "complaint",
+    "regularisation",
+    "subject",
+    "masked",
+    "mapped",
+    "unmapped",
 ]
 
 
@@ -281,6 +292,8 @@ def _is_asked(picture: TrainingPicture, only: str | None) -> bool:
         "regularisation": picture.regularisation,
         "subject": not picture.regularisation,
         "masked": picture.mask is not None,
+        "mapped": picture.conditioning is not None,
+        "unmapped": picture.conditioning is None,
         "no_caption": not picture.caption,
     }
     return told.get(only, only in picture.complaints)

@@ -67,6 +67,7 @@ class BucketRow:
         lost: Mean share of their area that is cut off.
         worst: The largest such share.
         enlarged: Pictures smaller than the bucket.
+        alone: Name of the only picture in it that is shown (repeats above 0); None where there are several or none.
     """
 
     bucket: Bucket
@@ -75,6 +76,7 @@ class BucketRow:
     lost: float
     worst: float
     enlarged: int
+    alone: str | None = None
 
 
 def make_buckets(size_px: int, step_px: int = STEP_PX, *, max_aspect: float = MAX_ASPECT) -> tuple[Bucket, ...]:
@@ -164,6 +166,7 @@ def bucket_table(pictures: Sequence[TrainingPicture], buckets: Sequence[Bucket])
 
 def _row(bucket: Bucket, group: Sequence[tuple[TrainingPicture, Placed]]) -> BucketRow:
     losses = [placed.lost for _, placed in group]
+    shown = [picture.file for picture, _ in group if picture.repeats]
     return BucketRow(
         bucket,
         len(group),
@@ -171,6 +174,7 @@ def _row(bucket: Bucket, group: Sequence[tuple[TrainingPicture, Placed]]) -> Buc
         math.fsum(losses) / len(losses),
         max(losses),
         sum(placed.scale > 1 for _, placed in group),
+        shown[0] if len(shown) == 1 else None,
     )
 
 

@@ -65,6 +65,8 @@ class DiffusionRequest(TrainingRequest):
         mirror: Pictures are also shown mirrored.
         min_snr_gamma: Hang et al. 2023 (arXiv 2303.09556); 0 for none; None for 5, and none for the built-in model.
         noise_offset: Added to every channel's mean of the noise; 0 for none.
+        min_timestep: No step is trained with less noise than this time step's, of 1000.
+        max_timestep: Nor with more than this one's: low ones teach texture, high ones composition and colour.
         caption_dropout: Share of steps without a caption.
         tag_dropout: Share of a caption's tags that are left out.
         shuffle_tags: Tags behind the first `keep_tags` come in random order.
@@ -79,6 +81,8 @@ class DiffusionRequest(TrainingRequest):
     mirror: bool = False
     min_snr_gamma: float | None = Field(default=None, ge=0, le=100)
     noise_offset: float = Field(default=0.0, ge=0, le=1)
+    min_timestep: int = Field(default=0, ge=0, le=999)
+    max_timestep: int = Field(default=999, ge=0, le=999)
     caption_dropout: float = Field(default=0.1, ge=0, le=1)
     tag_dropout: float = Field(default=0.0, ge=0, lt=1)
     shuffle_tags: bool = False
@@ -96,9 +100,10 @@ class NetworkShape(Data):
         alpha: The change is scaled by alpha / rank; None for the rank.
         conv_rank: Of convolutions wider than 1 px; 0 leaves them alone; None lets the method choose.
         conv_alpha: Likewise; None for `conv_rank`.
-        text_encoder: Whether text encoders get networks too.
+        text_encoder: Whether text encoders get networks too; None lets the method choose.
         lokr_factor: Of LoKr's split; -1 for the most even one.
         blocks: Layers whose names contain one of these; none for all.
+        save_precision: Of the file; `auto` keeps float32 up to 32 MB.
     """
 
     kind: Literal["lora", "dora", "loha", "lokr"] = "lora"
@@ -107,10 +112,11 @@ class NetworkShape(Data):
     conv_rank: int | None = Field(default=None, ge=0, le=1024)
     conv_alpha: float | None = Field(default=None, gt=0, le=4096)
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    text_encoder: bool = False
+    text_encoder: bool | None = None
     text_learning_rate: float | None = Field(default=None, gt=0, le=10)
     lokr_factor: int = Field(default=-1, ge=-1, le=64)
     blocks: tuple[str, ...] = ()
+    save_precision: Literal["auto", "float32", "float16"] = "auto"
 
 
 class LoraRequest(DiffusionRequest):

@@ -103,6 +103,7 @@ class EndEvent(Data):
 
     Attributes:
         files: What was made, relative to the run's folder.
+        unpublished: Why nothing of it is worth publishing, in plain English that follows "because"; empty where it is.
         error: Of the error tree, as data.
     """
 
@@ -113,6 +114,7 @@ class EndEvent(Data):
     seconds: float = 0.0
     files: tuple[str, ...] = ()
     figures: dict[str, float] = Field(default_factory=dict[str, float])
+    unpublished: str = ""
     error: dict[str, Any] | None = None
 
 
@@ -135,6 +137,7 @@ class TrainingRun(Data):
         attempts: Starts since it last got on; reset by every new checkpoint.
         product: Name in the catalogue of what was made, once it is there.
         published: The files of the product where the catalogue finds them.
+        unpublished: Why a run that is done has nothing to publish, in plain English that follows "because".
         deleted_at: When it was deleted; it can be restored within the undo window.
     """
 
@@ -154,6 +157,7 @@ class TrainingRun(Data):
     attempts: int = Field(default=0, ge=0)
     product: str | None = None
     published: tuple[str, ...] = ()
+    unpublished: str = ""
     error: dict[str, Any] | None = None
     created_at: datetime
     started_at: datetime | None = None

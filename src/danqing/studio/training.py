@@ -170,7 +170,7 @@ class Training(SheetPainting):
 
         Raises:
             NotFoundError: There is no such run, or it made nothing that can be used.
-            ConflictError: It has not ended well, or its kind of model goes nowhere.
+            ConflictError: It has not ended well, its kind of model goes nowhere, or it says why nothing is published.
         """
         run = self.training_run(run_id)
         if run.state != "done":
@@ -182,6 +182,12 @@ class Training(SheetPainting):
             )
         if product_kind(run.request) is None:
             raise ConflictError("this kind of model stays in the run's folder", value=run.request.method)
+        if run.unpublished:
+            raise ConflictError(
+                f"nothing was published, because {run.unpublished}",
+                value=run.id,
+                next_step="read the run's card; then begin a new run with other settings or more to learn from",
+            )
         made = self.publish_product(run)
         return self._trainings.published(run_id, made.product, made.published)
 
@@ -275,6 +281,8 @@ class Training(SheetPainting):
         if kind is None:
             return run
         end = last_end(folder)
+        if end is not None and end.unpublished:
+            return run.model_copy(update={"unpublished": end.unpublished})
         made = publish(folder, end.files if end else (), product_folder(kind, self.settings.models_path))
         files = tuple(str(path) for path in made.files)
         return run.model_copy(update={"product": self._product_name(made.weights[0], kind), "published": files})

@@ -36,7 +36,10 @@ class Finisher(Protocol):
     """What follows on a run that learnt to the end."""
 
     def publish_product(self, run: TrainingRun) -> TrainingRun:
-        """Copy what was made to where the catalogue looks; gives the run with `product` and `published`."""
+        """Copy what was made to where the catalogue looks; gives the run with `product` and `published`.
+
+        Where the trainer says that nothing is worth it, nothing is copied and the run says why in `unpublished`.
+        """
         ...
 
     def compare_product(self, run: TrainingRun, stopped: Stopped) -> None:
@@ -245,6 +248,9 @@ class RunKeeper:
             words = f"what was made is in the run's folder, but could not be copied: {error}"
             add_event(self._keep.folder, NoteEvent(words=words))
             self._rest("done", note=words)
+            return
+        if self._run.unpublished:
+            self._rest("done")
             return
         self._save(stage="comparing", eta_s=None)
         try:

@@ -18,6 +18,7 @@ from danqing.spec.refine import Scores
 from danqing.spec.training import parse_training
 from danqing.spec.training_methods import NetworkShape
 from danqing.training.own.artaug import Plan, check_briefs, read_result, result_file
+from danqing.training.own.card import card_text
 from danqing.training.own.estimating import estimate
 from danqing.training.own.loop import export_all
 from danqing.training.own.methods import artaug
@@ -200,7 +201,10 @@ def test_the_mean_of_what_the_judge_likes_is_the_file(tiny_sd, tmp_path, judged)
     assert files[0].name == "better.safetensors"
     bound = bind(read_network(files[0]), "unet", trainer.method.opened.unet)
     assert len(bound) == len(products)
-    assert "the cat 0" in trainer.method.card().facts["held-back briefs"]
+    facts = trainer.method.card().facts
+    assert "the cat 0" in facts["held-back briefs"]
+    assert facts["round 1"].endswith("prompt +0.200, aesthetic +0.000 on held-back briefs and was fused 1-fold")
+    assert trainer.method.nothing_gained() == ""
 
 
 @pytest.mark.parametrize(
@@ -208,10 +212,23 @@ def test_the_mean_of_what_the_judge_likes_is_the_file(tiny_sd, tmp_path, judged)
 )
 def test_what_the_judge_does_not_like_is_not_fused(tiny_sd, tmp_path, judged, scores, kept):
     judged(Fake(*scores))
-    trainer = trained(asked(make_pairs(tmp_path)), context_of(tmp_path, tiny_sd))
-    _, figures = export_all(trainer)
+    context = context_of(tmp_path, tiny_sd)
+    trainer = trained(asked(make_pairs(tmp_path)), context)
+    files, figures = export_all(trainer)
     assert (figures["round_1_kept"], figures["round_1_strength"]) == (kept, 0)
     assert all(not up.any() for up, _ in products_of(trainer.method.networks["fused"]).values())
+    # A file of zeros would change nothing: there is none, and run and card say what was tried and how it scored.
+    assert files == []
+    why = trainer.method.nothing_gained()
+    assert ("none of 2 LoRAs" if kept == 0 else "2 of 2 LoRAs scored prompt -0.100, aesthetic +0.000") in why
+    card = card_text(trainer, figures)
+    assert f"Nothing was published, because {why}." in card
+    assert "<lora:" not in card
+    assert ("pair 2: the cat 1 | prompt +0.000" if kept == 0 else "pair 2: the cat 1 | prompt +0.200") in card
+    assert list((context.folder / "model").iterdir()) == []
+    if kept:
+        assert figures["round_1_sum_at_1"] == pytest.approx(-0.1)
+        assert figures["round_1_sum_at_2"] == pytest.approx(-0.2)
 
 
 def test_the_second_round_starts_from_what_the_model_paints_now(tiny_sd, tmp_path, judged):

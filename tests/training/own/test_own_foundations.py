@@ -23,6 +23,8 @@ from danqing.training.own.events import EventLog, read_events
 from danqing.training.own.foundation_data import DATA_VARIABLE, choose, open_data, to_pixels, to_scale
 from danqing.training.own.foundation_diffusion import STEPS, Process, ancestral, ddim, make_unet, strided
 from danqing.training.own.foundation_figures import (
+    GAP_PX,
+    TEXT_PX,
     Curve,
     chart,
     cluster,
@@ -394,6 +396,23 @@ def test_grids_strips_and_charts_have_their_places():
     line = (0xC8, 0x37, 0x2D)
     assert line in [color for _, color in left.getcolors(9999)]
     assert line not in [color for _, color in right.getcolors(9999)]
+
+
+@pytest.mark.parametrize("side", [32, 64])
+@pytest.mark.parametrize(
+    "labels", [[f"t = {time}" for time in strided(20)[::2]] + ["painted"], ["after all steps"] * 2]
+)
+def test_words_over_a_strip_leave_each_other_room(side, labels):
+    picture = strip([np.zeros((len(labels), side, side, 3), np.uint8)], labels)
+    step = (picture.width - GAP_PX) // len(labels)
+    assert step >= side + GAP_PX
+    head = np.asarray(picture.crop((0, 0, picture.width, TEXT_PX + 6)).convert("L"))
+    written = head.min(0) < 128
+    for i in range(len(labels)):
+        column = written[i * step : (i + 1) * step + GAP_PX]
+        assert column.any()
+        assert not column[:2].any()
+        assert not column[-6:].any()
 
 
 # runs

@@ -34,8 +34,13 @@ def card_text(trainer: Trainer, figures: dict[str, float]) -> str:
     }
     lines = [f"# {request.name}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value.replace('|', '/')} |" for name, value in rows.items()]
-    if facts.usage:
+    nothing = trainer.method.nothing_gained()
+    if nothing:
+        lines += ["", "## Nothing was published", "", f"Nothing was published, because {nothing}."]
+    elif facts.usage:
         lines += ["", "## How to use it", "", facts.usage]
+    if facts.report:
+        lines += ["", "## What was tried", "", facts.report]
     if figures:
         lines += ["", "## Figures", "", "| | |", "|---|---|"]
         lines += [f"| {name.replace('_', ' ')} | {value:g} |" for name, value in figures.items()]

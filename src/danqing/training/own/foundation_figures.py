@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from danqing.training.own.foundation_data import FoundationData
 from danqing.training.own.seeds import rng_of
 
 GAP_PX = 4
+WORD_GAP_PX = 8
+"""At least, between the words of neighbouring columns."""
 SMALL_PX = 64
 PAPER, INK, LINE = "#FAF8F3", "#1E1B18", "#D8D2C4"
 COLOURS = ("#C8372D", "#2A6F97", "#5B8C5A", "#8A5A83")
@@ -45,14 +48,18 @@ def picture_grid(pixels: NDArray[np.uint8], columns: int | None = None) -> Image
 
 
 def strip(rows: Sequence[NDArray[np.uint8]], labels: Sequence[str]) -> Image.Image:
-    """Rows of pictures, each `[len(labels), s, s, 3]`, with words over the columns."""
-    grid = picture_grid(np.concatenate(rows), len(labels))
+    """Rows of pictures, each `[len(labels), s, s, 3]`, with words over the columns; enlarged until these have room."""
+    font = sheet_font(TEXT_PX)[0]
+    pixels = _enlarged(np.concatenate(rows))
+    room = max(font.getlength(label) for label in labels) + WORD_GAP_PX - GAP_PX
+    times = max(1, ceil(room / pixels.shape[1]))
+    grid = picture_grid(pixels.repeat(times, 1).repeat(times, 2), len(labels))
     head = TEXT_PX + 6
     sheet = Image.new("RGB", (grid.width, grid.height + head), PAPER)
     sheet.paste(grid, (0, head))
     draw, step = ImageDraw.Draw(sheet), (grid.width - GAP_PX) // len(labels)
     for i, label in enumerate(labels):
-        draw.text((GAP_PX + i * step, 3), label, fill=INK, font=sheet_font(TEXT_PX)[0])
+        draw.text((GAP_PX + i * step, 3), label, fill=INK, font=font)
     return sheet
 
 

@@ -363,15 +363,17 @@ def export_all(trainer: Trainer) -> tuple[list[Path], dict[str, float]]:
     """Write the product; where an earlier checkpoint measured better, that one beside it as `NAME-best`.
 
     Returns:
-        The files, the product first, and the method's figures of the end.
+        The files, the product first (none where the method says that nothing was gained), and the method's figures of
+        the end.
     """
     method, name = trainer.method, trainer.request.name
     folder = trainer.folder / "model"
     folder.mkdir(parents=True, exist_ok=True)
+    nothing = bool(method.nothing_gained())
     with trainer.exported():
-        files = list(method.export(folder, name, trainer.progress.step))
+        files = [] if nothing else list(method.export(folder, name, trainer.progress.step))
         more, figures = method.finish(folder)
-    best = trainer.load_best()
+    best = None if nothing else trainer.load_best()
     if best is not None:
         trainer.events.note(f"step {best} measured better than the last one: it is kept as {name}-best")
         files += method.export(folder, f"{name}-best", best)

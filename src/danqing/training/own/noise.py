@@ -11,6 +11,7 @@ from torch import Tensor
 
 from danqing.sampling.prediction import Prediction
 from danqing.sampling.tables import SigmaTable
+from danqing.spec.errors import InvalidRequestError
 from danqing.training.own.seeds import rng_of
 
 LOG_SIGMA_MEAN, LOG_SIGMA_STD, UNIFORM_SHARE = 1.1, 1.4, 0.1
@@ -43,6 +44,24 @@ class Levels:
         bell = np.exp(-0.5 * ((logs - mean) / std) ** 2) * np.gradient(logs)
         density = (1.0 - UNIFORM_SHARE) * bell / bell.sum() + UNIFORM_SHARE / len(logs)
         return cls(alphas, np.cumsum(density) / density.sum())
+
+    def between(self, least: int, most: int) -> Levels:
+        """The same levels, drawn from time steps `least` to `most` alone.
+
+        Raises:
+            InvalidRequestError: There are none between them.
+        """
+        steps = np.arange(len(self.alphas))
+        density = np.diff(self.cumulative, prepend=0.0) * ((steps >= least) & (steps <= most))
+        if density.sum() <= 0:
+            raise InvalidRequestError(
+                "no noise level is left to train with",
+                field="min_timestep",
+                value=least,
+                allowed=f"0 to max_timestep, which is {most}",
+                next_step="leave both out to train with all of them",
+            )
+        return Levels(self.alphas, np.cumsum(density) / density.sum())
 
     def draw(self, seed: int, step: int, count: int) -> NDArray[np.int64]:
         """Time steps of a step's pictures [count], one from each equal slice of the distribution, in random order."""

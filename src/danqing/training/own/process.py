@@ -99,6 +99,7 @@ def _trained(request: AnyTraining, context: Context, started: float) -> int:
             seconds=_since(started),
             files=relative([*files, card], folder),
             figures=figures,
+            unpublished=method.nothing_gained(),
         )
     )
     return 0

@@ -14,6 +14,7 @@ _PAGE = Page(
     styles=("danqing", "projects", "training"),
     classes="dq-projects dq-training",
     main="dt-main",
+    pictures="'self' data:",  # of a mask that is being painted
 )
 
 

@@ -40,6 +40,7 @@ from danqing.training.own.artaug import (
     result_file,
     write_result,
 )
+from danqing.training.own.artaug_report import nothing_told, pairs_told, rounds_told
 from danqing.training.own.context import Context
 from danqing.training.own.data import bucket_sizes
 from danqing.training.own.methods.base import CardFacts, Method, Sample, Settings
@@ -286,7 +287,9 @@ class ArtAug(Method):
         gain, chosen = gains[strength]
         taken = gain.total >= self.request.accept_gain
         put(self.networks["fused"], chosen if taken else fused)
-        write_result(result_file(folder, number), gain, {}, kept=len(kept), strength=strength if taken else 0.0)
+        tried = {f"sum_at_{one:g}": found.total for one, (found, _) in gains.items()}
+        fold = strength if taken else 0.0
+        write_result(result_file(folder, number), gain, {}, kept=len(kept), strength=fold, **tried)
         said = f"fused {strength:g}-fold" if taken else "not fused"
         notes.note(
             f"round {number + 1}: {len(kept)} of {self.plan.pairs} LoRAs averaged, {said}: held-back briefs {gain}"
@@ -327,6 +330,12 @@ class ArtAug(Method):
                 figures |= {f"round_{number + 1}_{key}": value for key, value in read_figures(file).items()}
         return [], figures
 
+    def nothing_gained(self) -> str:
+        """Where nothing was fused, the LoRA is one of zeros."""
+        if any(bool(up.any()) for up, _ in products_of(self.networks["fused"]).values()):
+            return ""
+        return nothing_told(self.context.folder, self.plan, self.request.accept_gain)
+
     def data_digest(self) -> str:
         """Of pairs and model."""
         return pairs_digest(self.pairs) + self.opened.info.sha256
@@ -349,10 +358,12 @@ class ArtAug(Method):
             "rounds": str(request.rounds),
             "steps of a pair": f"LoRA 1 {self.plan.before}, LoRA 2 {self.plan.after}",
             "held-back briefs": "; ".join(self.briefs),
+            **rounds_told(self.context.folder, self.plan, request.accept_gain),
         }
         usage = (
             f"Write `<lora:{request.name}:1>` into the prompt; no trigger word is needed. The file goes into "
             "`models/Lora`, here and in AUTOMATIC1111; diffusers reads it with `pipe.load_lora_weights(file)`."
         )
         note = "It was trained on the model's own pictures, revised by the review loop; the model's licence holds."
-        return CardFacts(f"ArtAug enhancement LoRA of rank {request.network.rank}", facts, usage, note)
+        report = pairs_told(self.context.folder, self.plan, self.pairs)
+        return CardFacts(f"ArtAug enhancement LoRA of rank {request.network.rank}", facts, usage, note, report)

@@ -65,12 +65,14 @@ class CardFacts:
         facts: Lines of the card's table: base model and its hash, set, pictures, trigger word, …
         usage: How to use it, in Markdown: what to write in a prompt, where the file goes.
         licence_note: Of the pictures.
+        report: What was tried and how it scored, in Markdown: a section of its own.
     """
 
     kind: str
     facts: dict[str, str] = field(default_factory=dict[str, str])
     usage: str = ""
     licence_note: str = ""
+    report: str = ""
 
 
 class Method(ABC):
@@ -150,6 +152,13 @@ class Method(ABC):
         """Further files for `model/` at the very end, and figures for the last event and the card."""
         del folder
         return [], {}
+
+    def nothing_gained(self) -> str:
+        """Why what was learnt to the end is not worth a file, in words that follow "because"; empty where it is.
+
+        Then nothing is exported or published; files and figures of `finish` and the card remain.
+        """
+        return ""
 
     def card(self) -> CardFacts:
         """What the model card says beside steps, rate, seed and figures."""

@@ -55,7 +55,7 @@ class DiffusionMethod(Method):
         self.request, self.context = request, context
         self.made, folder = open_set(request, context)
         self.opened = open_model(request.model, context, request.precision, whole=self.whole)
-        self.levels = choose_levels(self.opened)
+        self.levels = choose_levels(self.opened).between(request.min_timestep, request.max_timestep)
         self._fixed: list[Batch] | None = None
         return folder
 

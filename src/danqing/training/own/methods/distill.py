@@ -188,6 +188,14 @@ def _check(request: DistillRequest) -> None:
             allowed=f"at least guidance_min, {request.guidance_min:g}",
             next_step="raise it",
         )
+    if (request.min_timestep, request.max_timestep) != (0, 999):
+        raise InvalidRequestError(
+            "distillation walks down all noise levels",
+            field="min_timestep",
+            value=request.min_timestep,
+            allowed="0, with max_timestep 999",
+            next_step="leave both out",
+        )
     if request.network.text_encoder:
         raise InvalidRequestError(
             "distillation changes the denoiser alone",

@@ -68,8 +68,8 @@ class DreamBoothNetwork(_WithClass, Lora):
         shape = request.network
         if shape is None:
             raise ValueError("a network is needed here")
-        method.add_network(shape)
-        method.show_both(folder, request, live_text=shape.text_encoder)
+        method.add_network(method.chosen(shape))
+        method.show_both(folder, request, live_text=bool(method.shape.text_encoder))
         return method
 
 

@@ -177,8 +177,10 @@ class Network(nn.Module):
             for name, value in layer.tensors().items():
                 found[f"{one.key}.{name}"] = value.detach().float().cpu().contiguous()
             found[f"{one.key}.alpha"] = torch.tensor(float(layer.shape.alpha))
+        asked = self.shape.save_precision
         total = sum(tensor.nbytes for tensor in found.values())
-        return found if total <= EXACT_BYTES else {name: tensor.half() for name, tensor in found.items()}
+        exact = total <= EXACT_BYTES if asked == "auto" else asked == "float32"
+        return found if exact else {name: tensor.half() for name, tensor in found.items()}
 
 
 def write_network(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Path:

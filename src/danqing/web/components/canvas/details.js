@@ -46,7 +46,7 @@ export class Details {
       el('span', { class: 'dq-spring' }),
       button('s.reuse.seed', () => this.app.reuseSeed(), 'seed'),
       button('s.reuse.all', () => this.app.send(`record:${id}`, 'all'), 'all'),
-      this.app.joining.button(id), download,
+      this.app.joining.button(id), this.app.joining.setButton(id), download,
       iconButton('clear', 's.delete', () => this.remove(), { 'data-act': 'delete' }),
       info);
   }

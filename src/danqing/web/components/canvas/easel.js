@@ -71,7 +71,7 @@ export class Easel {
   /** Opens; `again` opens the same drawing once more after a person has thrown it away. */
   open(again) {
     this.again = again;
-    document.querySelector('.dq-stage-root').append(this.node);
+    document.querySelector('.dq-stage-root, .dq-projects').append(this.node);
     this.node.showModal();
     this.viewport.setSize(this.width, this.height);
   }

@@ -7,6 +7,8 @@ const KEPT = 'danqing.project'; // for this tab alone: another one may paint for
 const SENDS = ['all', 'img2img', 'inpaint', 'outpaint', 'drag', 'words', 'retouch', 'hires'];
 const ICON = '<svg viewBox="0 0 20 20" width="18" height="18" fill="none" stroke="currentColor" stroke-width="1.6" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true" focusable="false"><path d="M3 6.5A1.5 1.5 0 0 1 4.5 5h3l2 2h6A1.5 1.5 0 0 1 17 8.5v6a1.5 1.5 0 0 1-1.5 1.5h-11A1.5 1.5 0 0 1 3 14.5ZM10 9.5v4M8 11.5h4"/></svg>';
 
+const SET_ICON = '<svg viewBox="0 0 20 20" width="18" height="18" fill="none" stroke="currentColor" stroke-width="1.6" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true" focusable="false"><path d="M6.5 3.5h9a1 1 0 0 1 1 1v9M4.5 6.5h8a1 1 0 0 1 1 1v8a1 1 0 0 1-1 1h-8a1 1 0 0 1-1-1v-8a1 1 0 0 1 1-1ZM8.5 9v5M6 11.5h5"/></svg>';
+
 const kept = (value) => {
   try {
     if (value === undefined) return sessionStorage.getItem(KEPT) ?? '';
@@ -29,6 +31,7 @@ export class Joining {
   constructor(app) {
     this.app = app;
     this.projects = [];
+    this.sets = [];
     this.asked = 0;
     this.select = el('select', { class: 'dq-joins', tAria: 'p.join.tip', tTitle: 'p.join.tip', hidden: true });
     this.select.addEventListener('change', () => this.choose(this.select.value));
@@ -43,9 +46,9 @@ export class Joining {
     this.asked += 1;
     const { asked } = this;
     try {
-      const { projects } = await ask('joining');
+      const { projects, sets } = await ask('joining');
       if (asked !== this.asked) return; // the list is asked for again
-      this.projects = projects;
+      Object.assign(this, { projects, sets });
     } catch {
       return; // the header says that the studio does not answer
     }
@@ -102,6 +105,30 @@ export class Joining {
     face.innerHTML = ICON;
     face.append(select);
     return face;
+  }
+
+  /** The choice of a training set for one picture, as a button. */
+  setButton(record) {
+    const select = el('select', { tAria: 'tr.join', tTitle: 'tr.join', 'data-act': 'join-set' });
+    const fill = () => select.replaceChildren(el('option', { value: '', t: 'tr.join' }), ...this.sets.map((name) => el('option', { value: `=${name}`, text: name })), el('option', { value: 'new', t: 'tr.join.new' }));
+    for (const kind of ['pointerdown', 'focus']) select.addEventListener(kind, fill); // sets come and go on the other page
+    fill();
+    select.addEventListener('change', () => { const { value } = select; select.value = ''; if (value) this.addToSet(value === 'new' ? null : value.slice(1), record); });
+    const face = el('span', { class: 'dq-icon dq-join' });
+    face.innerHTML = SET_ICON;
+    face.append(select);
+    return face;
+  }
+
+  /** @param name of a set; null for a new one, named after the brief */
+  async addToSet(name, record) {
+    try {
+      const found = await ask(`joining/set/${record}${name === null ? '' : `?${new URLSearchParams({ name })}`}`, { method: 'POST' });
+      toast(t(found.added ? 'tr.join.done' : 'tr.join.same', { name: found.name, count: 1 }), { text: t('p.show'), run: () => { location.href = url(`training#set/${encodeURIComponent(found.name)}`); } });
+      await this.load();
+    } catch (error) {
+      toast(error.text);
+    }
   }
 
   async add(project, record) {

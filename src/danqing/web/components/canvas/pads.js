@@ -7,12 +7,12 @@ import { Mask } from './mask.js';
 const INK = [0x1e, 0x1b, 0x18];
 const CINNABAR = [0xc8, 0x37, 0x2d];
 
-class Pad {
-  /** @param options {kind, frame, under, load: address of what was painted before, done} */
+export class Pad {
+  /** @param options {kind, frame, under, load: address of what was painted before, done, words: keys of title and hint, if others} */
   constructor(options) {
     this.options = options;
     const { kind, frame, under } = options;
-    const words = { sketch: ['c.sketch.title', 'c.sketch.hint'], area: ['c.mask.title', 'c.mask.hint'] }[kind];
+    const words = options.words ?? { sketch: ['c.sketch.title', 'c.sketch.hint'], area: ['c.mask.title', 'c.mask.hint'] }[kind];
     this.easel = new Easel({ kind, title: words[0], hint: words[1], ...frame, under, finish: () => this.finish() });
     this.canvas = el('canvas', { class: 'dq-layer dq-strokes' });
     const cursor = el('div', { class: 'dq-cursor' });
@@ -57,6 +57,7 @@ class Pad {
     const key = event.key.toLowerCase();
     if (held && (key === 'z' || key === 'y')) (key === 'y' || event.shiftKey ? this.brush.redoOne() : this.brush.undoOne());
     else if (!held && 'bev'.includes(key)) this.choose({ b: 'brush', e: 'erase', v: 'view' }[key]);
+    else if (!held && key === 'i' && kindOf(this) === 'area') this.brush.invert();
     else return;
     event.preventDefault();
   }

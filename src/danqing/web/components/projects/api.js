@@ -3,19 +3,25 @@ import { known, language, t, url } from '../canvas/base.js';
 
 const sentence = (text) => (text ? `${text[0].toUpperCase()}${text.slice(1)}${/[.?!]$/.test(text) ? '' : '.'}` : '');
 
+const tellers = [];
+/** Let more be known of what the server says. @param teller(sentence, allowed) gives it in the page's language, or null */
+export const teach = (teller) => { tellers.push(teller); };
+
 /** What to tell a person of a problem: the server speaks English, other languages have a sentence for each code. */
 function said(problem) {
   const key = `e.code.${problem.code}`;
   if (language() === 'en' && problem.detail) return [problem.detail, problem.next_step].map(sentence).filter(Boolean).join(' ');
+  const own = tellers.map((tell) => tell(problem.detail ?? '', problem.allowed ?? '')).find(Boolean);
+  if (own) return own;
   return known(key) ? t(key) : problem.detail ?? t('e.code.error');
 }
 
 /** What to tell of an error that a job, an asking or a refinement ended with. */
 export function problemText(error) {
-  const { code, message, field, next_step: step } = error ?? {};
+  const { code, message, field, allowed, next_step: step } = error ?? {};
   const own = `e.reviewer.${code}`;
   if (language() !== 'en' && field === 'reviewer' && known(own)) return t(own);
-  return said({ code, detail: message, next_step: step });
+  return said({ code, detail: message, allowed, next_step: step });
 }
 
 // Seeds go to 2⁶⁴, past what a number holds in JavaScript: long ones are strings here and numbers on the way.

@@ -3,6 +3,7 @@ import { el, language, relabel, t, toast, url } from '../canvas/base.js';
 import { get, patch, post, remove, since, thumbOf } from './api.js';
 import { BriefForm, EMPTY } from './brief.js';
 import { askLine, field, moreButton, plural, sheet } from './sheets.js';
+import { joinSet } from '../training/joinset.js';
 
 const WAIT_MS = 250;
 const STATES = ['active', 'archived', 'deleted'];
@@ -35,7 +36,7 @@ export function projectMenu(project, { done, gone = done }) {
   const restore = { t: 'p.restore', run: () => undoable(project, to('restore'), { words: 'p.restored', done }) };
   const erase = { t: 'p.delete', danger: true, run: () => undoable(project, () => remove(`projects/${id}`), { words: 'p.deleted', back: to('restore'), done: gone }) };
   if (project.deleted_at) return [restore];
-  return [{ t: 'p.rename', run: () => rename(project, done) }, project.archived_at ? unarchive : archive, erase];
+  return [{ t: 'p.rename', run: () => rename(project, done) }, { t: 'tr.join.all', run: () => joinSet({ project: id }, project.name) }, project.archived_at ? unarchive : archive, erase];
 }
 
 /** Ask for another name. */

@@ -4,6 +4,7 @@ import { moment, patch, pictureOf, post, remove } from './api.js';
 import { changeList, nameOf } from './changes.js';
 import { signButton, wordButton } from './icons.js';
 import { check, moreButton } from './sheets.js';
+import { joinSet } from '../training/joinset.js';
 
 const MOST = { labels: 16, label: 40, note: 4000 };
 
@@ -66,6 +67,7 @@ export class VersionCard {
     const paint = (to) => `./?${new URLSearchParams({ record, project: id, ...(to ? { to } : {}) })}`;
     const items = () => [
       ...['all', 'img2img', 'inpaint', 'outpaint', 'drag', 'words', 'retouch'].map((to) => ({ t: to === 'all' ? 's.reuse.all' : `p.send.${to}`, href: url(paint(to)) })),
+      { t: 'tr.join.more', run: () => joinSet({ records: [record] }, this.version.prompt) },
       { t: 's.download', href: `${pictureOf(record)}?download=true` },
       { t: 'p.take', danger: true, run: () => this.takeOut() },
     ];

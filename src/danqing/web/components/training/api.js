@@ -43,6 +43,16 @@ export function sendFiles(name, files, query, told = () => {}) {
   });
 }
 
+/** Put one file where the API has a place for it. @returns its answer; throws as the API's other calls do */
+export async function putFile(path, file, name = file.name ?? 'picture.png') {
+  const form = new FormData();
+  form.append('file', file, name);
+  const answer = await fetch(url(`api/v1/${path}`), { method: 'PUT', body: form }).catch(() => { throw { text: t('e.network'), code: 'network', field: null, status: 0 }; });
+  const told = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw { text: problemText({ ...told, message: told.detail }), code: told.code ?? 'error', field: told.field ?? null, status: answer.status };
+  return told;
+}
+
 /** A span of time in words: "45 s", "3 min", "1 h 20 min". */
 export function span(seconds) {
   const whole = Math.max(0, Math.round(seconds));

@@ -2,7 +2,7 @@
 import { el, relabel, t } from '../canvas/base.js';
 import { patch, post } from '../projects/api.js';
 import { askLine, menuButton } from '../projects/sheets.js';
-import { select } from './sets.js';
+import { select } from './choice.js';
 
 const ACTIONS = ['add', 'remove', 'replace', 'set'];
 const SHAPES = [['tr.shape.own', null], ['1:1', 1], ['4:3', 4 / 3], ['3:4', 3 / 4], ['3:2', 1.5], ['2:3', 2 / 3], ['16:9', 16 / 9]];

@@ -6,6 +6,8 @@ const SVG = 'http://www.w3.org/2000/svg';
 const SIZE = { width: 300, height: 150, left: 44, right: 6, top: 8, bottom: 20 };
 const MOST_POINTS = 300;
 const BELIEFS = new Set(['D(x)', 'D(G(z))']);
+const COUNTERS = new Set(['round', 'pair']); // where ArtAug is: no curve
+const OPPONENTS = ['discriminator', 'critic']; // the sum of two that work against each other says nothing
 const KEYS = { 'D(x)': 'real', 'D(G(z))': 'fake' };
 
 const node = (tag, properties, ...children) => {
@@ -43,7 +45,8 @@ export class Chart {
 
   /** One step's figures: {step, loss, parts}. A run that went back after a kill draws over what it did before. */
   add({ step, loss, parts }) {
-    const named = Object.keys(parts).length ? parts : loss === null ? {} : { loss };
+    const named = Object.fromEntries(Object.entries(parts).filter(([name]) => !COUNTERS.has(name)));
+    if (loss !== null && !OPPONENTS.some((name) => name in named)) named.loss = loss;
     for (const [name, value] of Object.entries(named)) {
       if (!Number.isFinite(value)) continue;
       if (!this.curves.has(name)) this.curves.set(name, []);

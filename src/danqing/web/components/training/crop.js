@@ -3,19 +3,22 @@ import { el, t } from '../canvas/base.js';
 import { get, patch } from '../projects/api.js';
 import { check, field, sheet } from '../projects/sheets.js';
 import { addressOf, setPath } from './api.js';
+import { Sides } from './sides.js';
 
 const LEAST_PX = 16;
 const EDGE = 0.09; // share of the box at each side that pulls the side
 
-/** Choose the crop, repeats and kind of a picture. @returns whether it was changed */
-export async function cropSheet(set, { picture, image }) {
+/** Choose the crop, mask, map, repeats and kind of a picture. @param kind of the set @returns whether it was changed */
+export async function cropSheet(set, row, kind) {
+  const { picture, image } = row;
   const box = new CropBox(picture, addressOf(image));
+  const sides = new Sides(set, row, kind, (now) => { looked = true; box.cover(now.mask && addressOf(now.mask)); });
   const repeats = el('input', { type: 'number', min: '0', max: '10000', step: '1', name: 'repeats', inputmode: 'numeric' });
   repeats.value = String(picture.repeats);
   const reg = check('tr.regularisation.this', picture.regularisation, { name: 'regularisation' });
   const path = setPath(set, '/pictures');
   const look = async (way) => {
-    await patch(path, { changes: way === 'whole' ? { whole: true } : { crop_way: way }, files: [picture.file] });
+    await patch(path, { changes: way === 'whole' ? { whole: true } : { crop_way: way, ...(way === 'centre' ? { aspect: 1 } : {}) }, files: [picture.file] });
     const found = await get(setPath(set, `/pictures/${encodeURIComponent(picture.file)}`));
     looked = true;
     box.set(found.picture.crop);
@@ -27,8 +30,9 @@ export async function cropSheet(set, { picture, image }) {
     await patch(path, { changes: { ...(crop ? { crop } : { whole: true }), repeats: Number(repeats.value), regularisation: reg.box.checked }, files: [picture.file] });
     return true;
   };
+  box.cover(row.mask && addressOf(row.mask));
   const done = await sheet({ title: 'tr.crop.title', wide: true, send }, el('p', { class: 'dq-tip', text: `${picture.file} · ${picture.width_px} × ${picture.height_px}` }), box.node, ways,
-    el('p', { class: 'dq-tip', t: 'tr.crop.tip' }), el('div', { class: 'dp-pair' }, field('tr.repeats', repeats, { tip: true }), reg.node));
+    el('p', { class: 'dq-tip', t: 'tr.crop.tip' }), sides.node, el('div', { class: 'dp-pair' }, field('tr.repeats', repeats, { tip: true }), reg.node));
   return Boolean(done) || looked;
 }
 
@@ -39,7 +43,8 @@ class CropBox {
     this.image = el('img', { src: address, alt: '', draggable: 'false' });
     this.mark = el('div', { class: 'dt-crop', tabindex: '0', role: 'group', tAria: 'tr.crop.box' });
     this.words = el('p', { class: 'dq-tip', role: 'status' });
-    this.frame = el('div', { class: 'dt-crop-frame' }, this.image, this.mark);
+    this.veil = el('img', { class: 'dt-veil', alt: '', draggable: 'false', hidden: true });
+    this.frame = el('div', { class: 'dt-crop-frame' }, this.image, this.veil, this.mark);
     this.node = el('div', { class: 'dt-cropper' }, this.frame, this.words);
     this.frame.addEventListener('pointerdown', (event) => this.press(event));
     this.mark.addEventListener('keydown', (event) => this.key(event));
@@ -49,6 +54,12 @@ class CropBox {
   set(crop) {
     this.box = crop ? [crop.left_px, crop.top_px, crop.right_px, crop.bottom_px] : [0, 0, this.width, this.height];
     this.draw();
+  }
+
+  /** Darken what a mask leaves out. @param address of the mask, or null */
+  cover(address) {
+    this.veil.hidden = !address;
+    if (address) this.veil.src = address;
   }
 
   /** The crop, or null for the whole picture. */

@@ -1,29 +1,10 @@
 // What a run would cost, asked for while a person fills the form: one question at a time, the newest last.
-import { el, language, t } from '../canvas/base.js';
+import { el, t } from '../canvas/base.js';
 import { post } from '../projects/api.js';
 import { number, size, span } from './api.js';
-import { toldLine } from './told.js';
+import { readReason, toldLine } from './told.js';
 
 const PAUSE_MS = 700;
-const GIB = 2 ** 30;
-const NEEDS = /^it needs ([\d.]+) GiB of memory, ([\d.]+) GiB are free/;
-const NO_ROOM = /^one step does not fit into memory/;
-const FIELD = /^field: ([a-z_.]+)$/;
-const NEXT = /^next: (.+)$/;
-/** Which field a trainer's reason is about, by the words that it uses. */
-const ABOUT = [[/memory/, 'batch'], [/precision|float16|bfloat16/, 'precision'], [/optimi[sz]er|bitsandbytes/, 'optimizer'], [/annotator|control map/, 'annotator'], [/model|U-?Net|checkpoint/i, 'model'], [/set\b|picture|caption/, 'dataset'], [/word/, 'initial_words']];
-
-/** A trainer's reason in the page's language, with the field that it is about. */
-export function readReason(reason) {
-  const parts = reason.split(' · ');
-  const of = (pattern) => parts.map((part) => pattern.exec(part)?.[1]).find(Boolean);
-  const field = of(FIELD) ?? ABOUT.find(([words]) => words.test(parts[0]))?.[1] ?? null;
-  const needs = NEEDS.exec(reason);
-  if (needs) return { field, text: t('tr.reason.memory', { needs: size(needs[1] * GIB), free: size(needs[2] * GIB) }) };
-  if (NO_ROOM.test(reason)) return { field, text: t('tr.reason.step') };
-  const sentences = [parts[0], of(NEXT)].filter(Boolean).map((part) => `${part[0].toUpperCase()}${part.slice(1)}.`).join(' ');
-  return { field, text: language() === 'en' ? sentences : t('tr.reason.other', { reason: sentences }) };
-}
 
 export class Estimates {
   /** @param judged({reasons} or {field, text}) */

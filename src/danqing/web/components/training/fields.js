@@ -16,7 +16,7 @@ export class FieldInput {
     const name = el('span', { class: info.kind === 'boolean' ? '' : 'dp-field-name', ...(key ? { t: key } : { text: info.name }) });
     const tip = wordOf(method, info.name, '.tip');
     const words = tip ? el('span', { class: 'dq-tip', t: tip }) : language() === 'en' && info.words ? el('span', { class: 'dq-tip', text: info.words }) : null;
-    this.node = info.kind === 'boolean'
+    this.node = info.kind === 'boolean' && !info.optional
       ? el('label', { class: 'dp-field', 'data-field': info.name }, el('span', { class: 'dq-check' }, this.input, name), words, this.wrong)
       : el('label', { class: 'dp-field', 'data-field': info.name }, name, words, this.input, this.wrong);
   }
@@ -24,6 +24,12 @@ export class FieldInput {
   made() {
     const { kind, name, choices, optional, minimum, maximum } = this.info;
     const value = this.info.default;
+    if (kind === 'boolean' && optional) {
+      const words = { '': 'tr.chosen.by', true: 'tr.yes', false: 'tr.no' };
+      const node = el('select', {}, ...['', 'true', 'false'].map((one) => el('option', { value: one, t: words[one] })));
+      node.value = String(value ?? '');
+      return node;
+    }
     if (kind === 'boolean') {
       const box = el('input', { type: 'checkbox' });
       box.checked = Boolean(value);
@@ -48,8 +54,9 @@ export class FieldInput {
   /** What stands there, as the API takes it. */
   value() {
     const { kind, name, choices, optional } = this.info;
-    if (kind === 'boolean') return this.input.checked;
+    if (kind === 'boolean' && !optional) return this.input.checked;
     const text = this.input.value.trim();
+    if (kind === 'boolean') return text === '' ? null : text === 'true';
     if (kind === 'choice') return choices.find((choice) => String(choice) === text);
     if (kind === 'list') {
       const parts = text.split(name === 'sample_prompts' ? '\n' : /[,，]/).map((part) => part.trim()).filter(Boolean);
@@ -65,7 +72,7 @@ export class FieldInput {
   }
 
   fill(value) {
-    if (this.info.kind === 'boolean') this.input.checked = Boolean(value);
+    if (this.info.kind === 'boolean' && !this.info.optional) this.input.checked = Boolean(value);
     else if (this.info.kind === 'list') this.input.value = value.join(this.info.name === 'sample_prompts' ? '\n' : ', ');
     else this.input.value = value === null ? '' : String(value);
   }

@@ -48,6 +48,9 @@ export function pieces(files) {
   return [...zips, ...found];
 }
 
+/** Whether a file is a picture by its name. */
+export const isPicture = (file) => PICTURE.test(file.name);
+
 /** How many pictures are among files; a ZIP counts as one thing. */
 export const pictureCount = (files) => files.filter((file) => PICTURE.test(file.name) || /\.zip$/i.test(file.name)).length;
 

@@ -3,6 +3,7 @@ import { el, t, toast } from '../canvas/base.js';
 import { plural, sheet } from '../projects/sheets.js';
 import { sendFiles } from './api.js';
 import { pieces } from './files.js';
+import { toldSpan, toldWords } from './told.js';
 
 /** Send files to a set. @param told(share) how much has gone @returns {added, skipped, notes} or null where there were none */
 export async function fill(name, files, query = {}, told = () => {}) {
@@ -24,12 +25,15 @@ export async function fill(name, files, query = {}, told = () => {}) {
 export function reportOf(report) {
   if (!report) return;
   const words = plural('tr.added', report.added.length);
-  if (!report.skipped.length) {
+  if (!report.skipped.length && !report.notes.length) {
     toast(words);
     return;
   }
-  const row = ({ file, reason }) => el('li', {}, el('strong', { text: file }), ' ', el('span', { lang: 'en', text: reason }));
-  sheet({ title: 'tr.skipped' }, el('p', { text: words }), el('p', { t: 'tr.skipped.text' }), el('ul', { class: 'dt-skipped' }, ...report.skipped.map(row)));
+  const row = ({ file, reason }) => el('li', {}, el('strong', { text: file }), ' ', toldSpan(reason));
+  const note = (text) => { const [, file, rest] = /^(\S.*?): (.+)$/.exec(text) ?? [null, '', text]; return toldWords(text) === null && file ? row({ file, reason: rest }) : el('li', {}, toldSpan(text)); };
+  sheet({ title: report.skipped.length ? 'tr.skipped' : 'tr.files.title' }, el('p', { text: words }),
+    ...(report.skipped.length ? [el('p', { t: 'tr.skipped.text' }), el('ul', { class: 'dt-skipped' }, ...report.skipped.map(row))] : []),
+    ...(report.notes.length ? [el('p', { t: 'tr.skipped.notes' }), el('ul', { class: 'dt-skipped' }, ...report.notes.map(note))] : []));
 }
 
 /** Send files to a set that lies on the page, and tell of it. @returns whether anything joined */

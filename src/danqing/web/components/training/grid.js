@@ -4,14 +4,14 @@ import { get, patch } from '../projects/api.js';
 import { plural } from '../projects/sheets.js';
 import { addressOf, later, setPath } from './api.js';
 import { cropSheet } from './crop.js';
-import { select } from './sets.js';
+import { select } from './choice.js';
 
 const PAGE = 120;
 const SEARCH_MS = 250;
-const FILTERS = ['', 'complaint', 'blurred', 'small', 'duplicate', 'no_caption', 'unreadable', 'subject', 'regularisation', 'masked'];
+const FILTERS = ['', 'complaint', 'blurred', 'small', 'duplicate', 'no_caption', 'unreadable', 'subject', 'regularisation', 'masked', 'mapped', 'unmapped'];
 
 export class Grid {
-  /** @param on {changed(): one picture is another, chosen(): others are chosen} */
+  /** @param on {changed(): one picture is another, chosen(): others are chosen, kind(): what the set teaches} */
   constructor(set, on) {
     Object.assign(this, { set, on, rows: [], total: 0, next: null, asked: 0, chosen: new Set() });
     this.filter = select('only', FILTERS.map((key) => [key, { t: `tr.only.${key || 'all'}` }]), '', () => this.load());
@@ -48,7 +48,7 @@ export class Grid {
   draw() {
     const before = new Map([...this.tiles.children].map((tile) => [tile.dataset.key, tile]));
     const nodes = this.rows.map((row) => {
-      const key = JSON.stringify([document.documentElement.lang, row]);
+      const key = this.keyOf(row);
       const tile = before.get(key) ?? this.tile(row, key); // one that says the same stays, with what is being typed there
       tile.classList.toggle('chosen', this.chosen.has(row.picture.file));
       tile.querySelector('.dt-pick').checked = this.chosen.has(row.picture.file);
@@ -61,6 +61,11 @@ export class Grid {
     this.note.textContent = t(narrowed ? 'tr.grid.none' : 'tr.grid.empty');
     this.tools.hidden = !this.rows.length && !narrowed;
     this.mark();
+  }
+
+  /** A tile with another key says something else. */
+  keyOf(row) {
+    return JSON.stringify([document.documentElement.lang, this.on.kind(), row]);
   }
 
   mark() {
@@ -79,7 +84,7 @@ export class Grid {
     caption.value = picture.caption;
     caption.addEventListener('change', () => this.write(file, caption.value));
     caption.addEventListener('keydown', (event) => { if (event.key === 'Enter' && !event.shiftKey) { event.preventDefault(); this.nextCaption(caption); } });
-    const tile = el('article', { class: 'dt-tile', role: 'listitem', 'data-file': file, 'data-key': key }, el('div', { class: 'dt-picture' }, face, pick, badges(picture)), caption);
+    const tile = el('article', { class: 'dt-tile', role: 'listitem', 'data-file': file, 'data-key': key }, el('div', { class: 'dt-picture' }, face, pick, badges(picture, this.on.kind())), caption);
     return tile;
   }
 
@@ -97,7 +102,7 @@ export class Grid {
       const row = this.rows.find(({ picture }) => picture.file === file);
       if (row) Object.assign(row, await get(setPath(this.set, `/pictures/${encodeURIComponent(file)}`)));
       const tile = [...this.tiles.children].find((one) => one.dataset.file === file);
-      if (tile && row) tile.dataset.key = JSON.stringify([document.documentElement.lang, row]);
+      if (tile && row) tile.dataset.key = this.keyOf(row);
       this.on.changed();
     } catch (error) {
       toast(error.text);
@@ -105,7 +110,7 @@ export class Grid {
   }
 
   async open(row) {
-    const changed = await cropSheet(this.set, row);
+    const changed = await cropSheet(this.set, row, this.on.kind());
     if (!changed) return;
     await this.load();
     this.on.changed();
@@ -137,7 +142,7 @@ export class Grid {
 }
 
 /** What is to be said of a picture at a glance. */
-function badges(picture) {
+function badges(picture, kind) {
   const list = picture.complaints.map((complaint) => el('span', {
     class: 'dt-badge bad', 'data-complaint': complaint, t: `tr.complaint.${complaint}`,
     title: complaint === 'duplicate' && picture.like ? t('tr.complaint.like', { name: picture.like }) : null,
@@ -145,6 +150,7 @@ function badges(picture) {
   if (picture.regularisation) list.push(el('span', { class: 'dt-badge', t: 'tr.regularisation' }));
   if (picture.repeats !== 1) list.push(el('span', { class: 'dt-badge', text: `×${picture.repeats}`, tTitle: 'tr.repeats' }));
   if (picture.crop) list.push(el('span', { class: 'dt-badge', t: 'tr.cropped' }));
-  if (picture.mask) list.push(el('span', { class: 'dt-badge', t: 'tr.masked' }));
+  if (picture.mask) list.push(el('span', { class: 'dt-badge', t: 'tr.masked', 'data-badge': 'mask' }));
+  if (picture.conditioning) list.push(el('span', { class: 'dt-badge', t: kind === 'pairs' ? 'tr.side.before' : 'tr.mapped', 'data-badge': 'conditioning' }));
   return el('span', { class: 'dt-badges' }, ...list);
 }

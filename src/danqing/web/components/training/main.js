@@ -30,6 +30,7 @@ const tabs = el('nav', { class: 'dt-tabs', tAria: 'nav.training' }, ...TABS.map(
   el('a', { href: placeOf(name), 'data-tab': name }, el('span', { t: `tr.tab.${name}` }), el('span', { class: 'dt-count', hidden: true }))));
 
 function draw() {
+  for (const open of [...document.querySelectorAll('dialog[open]')].reverse()) open.dispatchEvent(new Event('cancel', { cancelable: true })); // it belongs to what is left
   view?.end();
   const { place, more } = parsed();
   const [tab, made] = viewOf(place, more);

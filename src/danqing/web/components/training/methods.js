@@ -9,19 +9,19 @@ import { placeOf } from './api.js';
  * steps: what the method makes of "normal", on the built-in model and on others.
  */
 export const CARDS = {
-  style: { method: 'lora', kinds: ['style', 'plain', 'subject'], steps: [300, 1500], lead: [] },
-  subject: { method: 'dreambooth', kinds: ['subject', 'plain', 'style'], steps: [300, 800], lead: ['prior_pictures'] },
-  word: { method: 'embedding', kinds: ['subject', 'style', 'plain'], steps: [400, 2000], lead: ['initial_words', 'vectors'], fixed: { negative: false } },
-  negword: { method: 'embedding', kinds: ['plain', 'style', 'subject'], steps: [400, 2000], lead: ['initial_words', 'vectors'], fixed: { negative: true } },
-  hypernetwork: { method: 'hypernetwork', kinds: ['style', 'plain', 'subject'], steps: [400, 3000], lead: [] },
-  control: { method: 'controlnet', kinds: ['control', 'plain', 'style'], steps: [400, 3000], lead: ['annotator'] },
+  style: { method: 'lora', kinds: ['style', 'plain', 'subject'], steps: [150, 1500], lead: [] },
+  subject: { method: 'dreambooth', kinds: ['subject', 'plain', 'style'], steps: [150, 1500], lead: ['prior_pictures'] },
+  word: { method: 'embedding', kinds: ['subject', 'style', 'plain'], steps: [250, 2000], lead: ['initial_words', 'vectors'], fixed: { negative: false } },
+  negword: { method: 'embedding', kinds: ['plain', 'style', 'subject'], steps: [250, 2000], lead: ['initial_words', 'vectors'], fixed: { negative: true } },
+  hypernetwork: { method: 'hypernetwork', kinds: ['style', 'plain', 'subject'], steps: [250, 3000], lead: [] },
+  control: { method: 'controlnet', kinds: ['control', 'plain', 'style'], steps: [1500, 5000], lead: ['annotator'] },
   whole: { method: 'finetune', kinds: ['style', 'plain', 'subject'], steps: [500, 3000], lead: [] },
-  fewer: { method: 'distill', kinds: ['plain', 'style'], steps: [400, 2000], lead: ['way'] },
+  fewer: { method: 'distill', kinds: ['plain', 'style'], steps: [1000, 1500], lead: ['way'] },
   slider: { method: 'slider', kinds: null, steps: [150, 500], lead: ['target', 'positive', 'negative'] },
   artaug: { method: 'artaug', kinds: ['pairs'], setField: 'pairs', steps: [40, 100], lead: ['rounds'] },
-  ddpm: { method: 'ddpm', kinds: ['plain', 'style', 'subject'], optional: true, watch: true, steps: [3000, 3000], lead: ['subject', 'size_px'] },
-  dcgan: { method: 'dcgan', kinds: ['plain', 'style', 'subject'], optional: true, watch: true, steps: [2500, 2500], lead: ['subject', 'size_px'] },
-  wgan: { method: 'wgan', kinds: ['plain', 'style', 'subject'], optional: true, watch: true, steps: [800, 800], lead: ['subject', 'size_px'] },
+  ddpm: { method: 'ddpm', kinds: ['plain', 'style', 'subject'], optional: true, watch: true, steps: [7000, 7000], lead: ['subject', 'size_px'] },
+  dcgan: { method: 'dcgan', kinds: ['plain', 'style', 'subject'], optional: true, watch: true, steps: [8000, 8000], lead: ['subject', 'size_px'] },
+  wgan: { method: 'wgan', kinds: ['plain', 'style', 'subject'], optional: true, watch: true, steps: [700, 700], lead: ['subject', 'size_px'] },
 };
 
 /** The card that a run was begun with. */
@@ -30,7 +30,7 @@ export function cardOf(request) {
   return Object.keys(CARDS).find((key) => CARDS[key].method === request.method) ?? 'style';
 }
 
-const SHARES = { quick: 0.4, thorough: 2 };
+export const SHARES = { quick: 0.4, thorough: 2 };
 /** Steps of a quality; null where the method chooses itself. */
 export function stepsOf(card, quality, builtin) {
   const share = SHARES[quality];

@@ -1,9 +1,11 @@
 // What came of a run: the sheet by strength, how to use it, the file, the model card, its figures in plain words.
-import { el, t, toast, url } from '../canvas/base.js';
+import { el, language, t, toast, url } from '../canvas/base.js';
 import { get } from '../projects/api.js';
 import { figure, fileOf, number, sampleOf, setPath } from './api.js';
+import { cardName } from './cardwords.js';
 import { CARDS, cardOf } from './methods.js';
 import { runAct } from './runs.js';
+import { toldLine } from './told.js';
 
 const WEIGHTS = /\.(safetensors|pt|ckpt|bin|pth)$/i;
 const PLACES = { embedding: 'embeddings', hypernetwork: 'models/hypernetworks', controlnet: 'models/ControlNet', finetune: 'models/Stable-diffusion' };
@@ -35,17 +37,18 @@ export class Result {
     const pictures = (end?.files ?? []).filter((file) => /\.(png|webp|jpe?g)$/i.test(file));
     this.node.hidden = false;
     this.node.replaceChildren(...[
-      el('h2', { t: 'tr.done' }),
+      el('h2', { t: run.unpublished ? 'tr.nothing' : 'tr.done' }),
       el('div', { class: 'dp-row' }, ...(call ? [el('a', { class: 'dp-primary', 'data-act': 'use', t: 'tr.use', href: url(`?${new URLSearchParams(call)}`) })] : []),
         ...files.map((file) => el('a', { class: 'dq-act', 'data-act': 'download', href: fileOf(run.id, file), download: '', text: t('tr.download', { name: file.split('/').at(-1) }) })),
         run.published.length || !files.length || CARDS[cardOf(run.request)].watch ? null : el('button', { type: 'button', class: 'dq-act', t: 'tr.publish', onclick: () => runAct(run.id, 'publish') })),
       el('p', { class: 'dq-tip', text: this.placeWords(run, call) }),
       compare ? el('figure', { class: 'dt-compare' }, el('figcaption', {}, el('strong', { t: 'tr.compare' }), el('span', { class: 'dq-tip', t: 'tr.compare.text' })), el('a', { href: sampleOf(run.id, compare), target: '_blank', rel: 'noopener' }, el('img', { src: sampleOf(run.id, compare), alt: t('tr.compare') }))) : null,
-      this.beside(run, pictures), this.figures(end?.figures ?? {}), ...cards.map((file) => this.card(run, file)),
+      this.beside(run, pictures), this.figures(end?.figures ?? {}), this.why(run, end?.figures ?? {}), ...cards.map((file) => this.card(run, file)),
     ].filter(Boolean));
   }
 
   placeWords(run, call) {
+    if (run.unpublished) return t('tr.nothing.text');
     if (call) return t(call.negative ? 'tr.use.negative' : 'tr.use.text', { words: call.negative ?? call.words });
     if (run.product) return t('tr.use.model', { name: run.product, place: PLACES[run.request.method] ?? 'models/Stable-diffusion' });
     return t(run.published.length ? 'tr.use.published' : 'tr.use.folder');
@@ -56,6 +59,11 @@ export class Result {
     const shown = ['samples.png', 'real.png'].map((name) => pictures.find((file) => file.endsWith(`/${name}`))).filter(Boolean);
     if (shown.length < 2) return null;
     return el('div', { class: 'dt-beside' }, ...shown.map((file, i) => el('figure', {}, el('figcaption', { class: 'dq-tip', t: i ? 'tr.beside.real' : 'tr.beside.painted' }), el('img', { src: fileOf(run.id, file), alt: '' }))));
+  }
+
+  /** Why nothing was published, as the trainer says it, where its figures do not say so in this page's language. */
+  why(run, figures) {
+    return run.unpublished && !('round_1_kept' in figures) ? toldLine(run.unpublished, 'dq-tip') : null;
   }
 
   figures(found) {
@@ -90,24 +98,43 @@ export function sentences(found) {
   }
   if (has('clusters_covered', 'clusters')) said.push(t('tr.figure.kinds', { found: number(found.clusters_covered), all: number(found.clusters) }));
   if (has('nearest_distinct_share')) said.push(t('tr.figure.distinct', { percent: number(found.nearest_distinct_share * 100) }));
+  return [...said, ...rounds(found)];
+}
+
+/** What the judge said of every round of ArtAug. */
+function rounds(found) {
+  const said = [];
+  for (let round = 1; typeof found[`round_${round}_kept`] === 'number'; round += 1) {
+    const of = (name) => found[`round_${round}_${name}`];
+    const how = !of('kept') ? 'tr.figure.round.none' : of('strength') ? 'tr.figure.round.fused' : 'tr.figure.round.lost';
+    said.push(t(how, { round: number(round), kept: number(of('kept')), pairs: number(found.pairs ?? 0), prompt: gain(of('prompt_gain')), aesthetic: gain(of('aesthetic_gain')), strength: number(of('strength'), 1) }));
+  }
   return said;
 }
+
+const gain = (value) => new Intl.NumberFormat(language(), { signDisplay: 'exceptZero', minimumFractionDigits: 3, maximumFractionDigits: 3 }).format(value);
 
 /** The little Markdown that a model card is written in: headings, tables of two columns, paragraphs, code. */
 export function markdown(text) {
   const nodes = [];
+  const named = (tag, words) => {
+    const name = cardName(words);
+    const one = el(tag, { lang: name === null ? null : language() });
+    one.append(...(name === null ? inline(words) : [name]));
+    return one;
+  };
   const inline = (words) => words.split(/`([^`]+)`/).map((part, i) => (i % 2 ? el('code', { text: part }) : part));
   for (const block of text.split(/\n{2,}/)) {
     const lines = block.trim().split('\n');
     if (!lines[0]) continue;
     const heading = /^(#+) (.*)$/.exec(lines[0]);
     if (heading) {
-      nodes.push(el('h3', { text: heading[2] }));
+      nodes.push(named('h3', heading[2]));
       lines.shift();
     }
     if (lines[0]?.startsWith('|')) {
       const rows = lines.filter((line) => !/^[|\s-]+$/.test(line)).map((line) => line.split('|').slice(1, -1).map((cell) => cell.trim()));
-      nodes.push(el('table', {}, ...rows.map((cells) => el('tr', {}, ...cells.map((cell) => { const one = el('td'); one.append(...inline(cell)); return one; })))));
+      nodes.push(el('table', {}, ...rows.map((cells) => el('tr', {}, ...cells.map((cell, i) => { if (i === 0 && cells.length === 2) return named('td', cell); const one = el('td'); one.append(...inline(cell)); return one; })))));
     } else if (lines.length) {
       const one = el('p');
       one.append(...inline(lines.join(' ')));

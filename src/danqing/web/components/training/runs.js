@@ -99,7 +99,7 @@ export class RunList {
     const bar = el('div', { class: 'dq-bar' });
     bar.style.transform = `scaleX(${run.steps ? run.step / run.steps : 0})`;
     const facts = [t(`tr.m.${cardOf(run.request)}`), run.request.dataset, since(run.created_at)].filter(Boolean).join(' · ');
-    const told = run.state === 'queued' && place > 0 ? t('tr.place', { place: place + 1 }) : progressWords(run);
+    const told = run.unpublished ? t('tr.nothing') : run.state === 'queued' && place > 0 ? t('tr.place', { place: place + 1 }) : progressWords(run);
     const face = el('a', { class: 'dt-run-face', href: placeOf('run', run.id) },
       el('span', { class: 'dt-run-name' }, el('strong', { text: run.request.name }), el('span', { class: 'dp-card-facts', text: facts })),
       el('span', { class: `dp-chip dt-state ${run.state}`, text: stateWords(run) }),

@@ -1,14 +1,18 @@
 // One training set: its pictures with captions, what is done to many at once, and what the trainer is told of it.
 import { el, iconButton, relabel, t, toast } from '../canvas/base.js';
 import { get, patch, post, remove } from '../projects/api.js';
+import { pick } from '../projects/picker.js';
 import { askLine, moreButton, plural } from '../projects/sheets.js';
 import { later, placeOf, setPath, size } from './api.js';
+import { bucketSheet } from './buckets.js';
 import { Bulk } from './bulk.js';
 import { chooser, takesDrops } from './files.js';
-import { fillShown } from './filling.js';
+import { fillShown, reportOf } from './filling.js';
 import { Grid } from './grid.js';
+import { addRecords } from './joinset.js';
 import { guidance, recipes } from './recipes.js';
-import { KINDS, select } from './sets.js';
+import { select } from './choice.js';
+import { KINDS } from './sets.js';
 import { autoCaptions, Works } from './works.js';
 
 const SAVE_MS = 600;
@@ -22,16 +26,17 @@ export class SetPage {
     this.undoButton = el('button', { type: 'button', class: 'dq-act', t: 's.undo', 'data-act': 'undo', onclick: () => this.undo() });
     this.sending = el('p', { class: 'dq-tip', role: 'status', hidden: true });
     this.works = new Works(() => this.reload());
-    this.grid = new Grid(name, { changed: () => this.reload(true), chosen: () => this.bulk.draw() });
+    this.grid = new Grid(name, { changed: () => this.reload(true), chosen: () => this.bulk.draw(), kind: () => this.set?.kind });
     this.bulk = new Bulk(this.grid, { send: (path, body, way) => this.change(path, body, way), auto: () => this.auto() });
     this.side = el('aside', { class: 'dt-side' });
     this.node = el('section', { class: 'dt-set' },
       el('div', { class: 'dp-bar dt-bar' }, iconButton('back', 'tr.tab.sets', () => go('sets')), this.title, this.facts, el('span', { class: 'dq-spring' }),
-        el('button', { type: 'button', class: 'dq-act', t: 'tr.check', tTitle: 'tr.check.tip', 'data-act': 'check', onclick: () => this.check() }), this.undoButton,
+        el('button', { type: 'button', class: 'dq-act', t: 'tr.check', tTitle: 'tr.check.tip', 'data-act': 'check', onclick: () => this.check() }),
+        el('button', { type: 'button', class: 'dq-act', t: 'tr.buckets.open', tTitle: 'tr.buckets.tip', 'data-act': 'buckets', onclick: () => this.buckets() }), this.undoButton,
         el('a', { class: 'dp-primary', t: 'tr.set.train', 'data-act': 'train', href: placeOf('train', null, { set: name }) }),
         moreButton('p.more', () => [{ t: 'p.rename', run: () => this.rename() }, { t: 'p.delete', danger: true, run: () => this.erase() }])),
       el('div', { class: 'dt-columns' },
-        el('div', { class: 'dt-main' }, el('div', { class: 'dp-row dt-adding' }, chooser((files) => this.add(files)), el('span', { class: 'dq-tip', t: 'tr.files.drop' }), this.sending),
+        el('div', { class: 'dt-main' }, el('div', { class: 'dp-row dt-adding' }, chooser((files) => this.add(files)), el('button', { type: 'button', class: 'dq-act', t: 'p.add.gallery', 'data-act': 'gallery', onclick: () => this.addFromGallery() }), el('span', { class: 'dq-tip', t: 'tr.files.drop' }), this.sending),
           this.works.node, this.grid.tools, this.bulk.node, this.grid.node), this.side));
     takesDrops(this.node, (files) => this.add(files));
     root.replaceChildren(this.node);
@@ -59,6 +64,7 @@ export class SetPage {
       if (this.ended) return;
       const first = this.set === null;
       this.set = set;
+      if (first) this.grid.draw(); // what a map is called depends on what the set teaches
       this.drawHead();
       if (first || !this.side.contains(document.activeElement)) this.drawSide();
       this.bulk.draw();
@@ -138,6 +144,22 @@ export class SetPage {
   async add(files) {
     if (await fillShown(this.name, files, this.sending)) await this.reload();
     this.drawReads();
+  }
+
+  async addFromGallery() {
+    const records = await pick({ title: 'p.add.gallery', ok: 'p.add' });
+    if (!records) return;
+    try {
+      reportOf(await addRecords(this.name, { records }));
+      await this.reload();
+      this.drawReads();
+    } catch (error) {
+      toast(error.text);
+    }
+  }
+
+  async buckets() {
+    if (await bucketSheet(this.name, this.set.kind)) await this.reload();
   }
 
   /** One edit of many pictures; a toast offers to take it back. */

@@ -3,19 +3,12 @@ import { el, language, relabel, t, toast, url } from '../canvas/base.js';
 import { get, post, remove, since } from '../projects/api.js';
 import { field, moreButton, plural, sheet } from '../projects/sheets.js';
 import { placeOf, setPath } from './api.js';
+import { select } from './choice.js';
 import { chooser, pictureCount, takesDrops } from './files.js';
 import { RecipeChoice } from './recipes.js';
 import { fill, reportOf } from './filling.js';
 
 export const KINDS = ['style', 'subject', 'control', 'pairs', 'plain'];
-
-/** A choice with words. */
-export function select(name, options, value, onchange = null) {
-  const node = el('select', { name }, ...options.map(([key, words]) => el('option', { value: key, ...(words.t ? { t: words.t } : { text: words.text }) })));
-  node.value = value;
-  if (onchange) node.addEventListener('change', () => onchange(node.value));
-  return node;
-}
 
 /** Make a set; gives its name, or null where a person closed the sheet. @param files to put in at once */
 export async function newSet(files = []) {

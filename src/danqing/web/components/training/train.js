@@ -3,8 +3,10 @@ import { el, iconButton, relabel, t, toast } from '../canvas/base.js';
 import { get, patch, post } from '../projects/api.js';
 import { Estimates } from './estimate.js';
 import { FieldInput, put } from './fields.js';
-import { CARDS, methods, stepsOf } from './methods.js';
-import { newSet, select } from './sets.js';
+import { CARDS, methods, SHARES, stepsOf } from './methods.js';
+import { select } from './choice.js';
+import { Preset } from './preset.js';
+import { newSet } from './sets.js';
 import { placeOf, setPath } from './api.js';
 
 const QUALITIES = ['quick', 'normal', 'thorough'];
@@ -27,6 +29,7 @@ export class TrainForm {
   relabel() {
     if (this.node) relabel(this.node);
     this.estimates?.relabel();
+    this.preset?.draw();
   }
 
   async begin() {
@@ -35,6 +38,7 @@ export class TrainForm {
     this.method = found.get(this.shape.method);
     this.sets = sets.sets;
     this.models = models.models.map(({ name }) => name);
+    this.families = new Map(models.models.map(({ name, family }) => [name, family]));
     this.build();
     this.changed();
   }
@@ -45,9 +49,10 @@ export class TrainForm {
     const rest = this.method.fields.filter(({ name }) => !this.shape.lead.includes(name) && !HIDDEN.has(name) && !fixed.has(name));
     const made = (info) => { const field = new FieldInput(this.method.method, info, () => this.changed()); this.fields.set(info.name, field); return field.node; };
     this.estimates = new Estimates((told) => this.judge(told));
+    this.preset = new Preset(this, () => this.changed());
     this.start = el('button', { type: 'submit', class: 'dp-primary dt-start', t: 'tr.start', 'data-act': 'start' });
     this.fold = el('details', { class: 'dq-more dt-fold' }, el('summary', { t: 'tr.fold' }), el('div', { class: 'dt-all' }, ...rest.map(made)));
-    const first = [this.nameField(), this.shape.kinds && this.setField(), this.shape.watch || this.shape.kinds === null || this.shape.setField ? null : this.triggerField(), ...lead.map(made), this.shape.watch ? null : this.modelField(), this.qualityField()];
+    const first = [this.nameField(), this.shape.kinds && this.setField(), this.shape.watch || this.shape.kinds === null || this.shape.setField ? null : this.triggerField(), ...lead.map(made), this.shape.watch ? null : this.modelField(), this.qualityField(), this.preset.node];
     const form = el('form', { class: 'dt-form', novalidate: true }, ...first.filter(Boolean), this.fold);
     form.addEventListener('submit', (event) => { event.preventDefault(); this.submit(); });
     form.id = 'dt-train';
@@ -58,6 +63,7 @@ export class TrainForm {
       el('div', { class: 'dt-columns' }, form, el('aside', { class: 'dt-side dt-cost' }, el('h2', { t: 'tr.cost' }), this.estimates.node, this.start)));
     this.root.replaceChildren(this.node);
     this.suggest();
+    this.preset.suit();
   }
 
   /** A field of the page's own in the shape of FieldInput. */
@@ -95,11 +101,21 @@ export class TrainForm {
     }
     this.wanted = name;
     this.suggest();
+    this.preset.suit();
     this.changed();
   }
 
   get summary() {
     return this.sets.find(({ name }) => name === this.set?.value) ?? null;
+  }
+
+  get family() {
+    return this.families.get(this.model?.value) ?? null;
+  }
+
+  /** Of the steps that a method or a project would take. */
+  get share() {
+    return SHARES[this.quality] ?? 1;
   }
 
   /** What follows from the chosen set: the run's name and the trigger. */
@@ -111,11 +127,12 @@ export class TrainForm {
   triggerField() {
     if (this.method.method === 'embedding' || ['control', 'fewer'].includes(this.card)) return null;
     this.trigger = el('input', { type: 'text', maxlength: '80', spellcheck: 'false', tPlaceholder: 'tr.set.trigger.empty' });
+    this.trigger.addEventListener('input', () => this.preset.apply()); // sample prompts say it too
     return this.own('trigger', 'tr.set.trigger', this.trigger, 'tr.set.trigger.tip');
   }
 
   modelField() {
-    this.model = select('model', this.models.map((name) => [name, { text: name }]), this.models.includes(BUILT_IN) ? BUILT_IN : this.models[0], () => this.changed());
+    this.model = select('model', this.models.map((name) => [name, { text: name }]), this.models.includes(BUILT_IN) ? BUILT_IN : this.models[0], () => { this.preset.apply(); this.changed(); });
     return this.own('model', 'tr.f.model', this.model);
   }
 
@@ -129,6 +146,7 @@ export class TrainForm {
     this.quality = quality;
     for (const button of this.sides.children) button.setAttribute('aria-pressed', String(button.dataset.quality === quality));
     this.fields.get('steps')?.fill(null);
+    this.preset.apply();
     this.changed();
   }
 

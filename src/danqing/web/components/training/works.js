@@ -3,7 +3,7 @@ import { el, language, t, toast } from '../canvas/base.js';
 import { get, languageNames, post, problemText } from '../projects/api.js';
 import { field, sheet } from '../projects/sheets.js';
 import { setPath } from './api.js';
-import { select } from './sets.js';
+import { select } from './choice.js';
 
 const POLL_MS = 400;
 
