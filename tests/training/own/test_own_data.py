@@ -176,6 +176,19 @@ def test_levels_are_drawn_from_every_slice_and_alike_each_time():
     assert np.all(np.diff(levels.spread(8)) > 0)
 
 
+def test_levels_between_two_time_steps_keep_their_shares():
+    levels = Levels.bell(SigmaTable.scaled_linear())
+    low = levels.between(0, 400)
+    assert np.array_equal(levels.between(0, 999).draw(3, 7, 64), levels.draw(3, 7, 64))
+    assert 350 < low.draw(1, 1, 256).max() <= 400
+    high = levels.between(900, 999)
+    assert high.draw(1, 1, 256).min() >= 900
+    own = np.diff(levels.cumulative, prepend=0)[:401]
+    assert np.allclose(np.diff(low.cumulative, prepend=0)[:401], own / own.sum())
+    with pytest.raises(InvalidRequestError, match="no noise level"):
+        levels.between(600, 500)
+
+
 def test_what_cannot_be_trained_is_refused_with_the_reason(tiny_sd, tmp_path):
     make_set(tmp_path / "sets", count=1, kin=1)
     make_set(tmp_path / "sets", "good", count=2)

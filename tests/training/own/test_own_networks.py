@@ -234,3 +234,28 @@ def test_a_large_file_is_written_in_half_precision(tiny_sd, tmp_path, monkeypatc
     assert {one.dtype for one in state.values()} == {torch.float16}
     save_file(state, tmp_path / "a.safetensors")
     assert read_network(tmp_path / "a.safetensors").layers
+
+
+@pytest.mark.parametrize("asked", ["float16", "float32"])
+def test_a_file_has_the_precision_that_was_asked_for(tiny_sd, tmp_path, asked):
+    make_set(tmp_path / "sets")
+    request = request_of(network={"rank": 4, "save_precision": asked})
+    state = opened_method(request, context_of(tmp_path, tiny_sd)).network.state_for_file()
+    assert {one.dtype for one in state.values()} == {getattr(torch, asked)}
+
+
+def test_what_is_left_open_depends_on_the_model(tiny_sd, tmp_path):
+    make_set(tmp_path / "sets")
+    plain = opened_method(request_of(), context_of(tmp_path, tiny_sd))
+    assert {one.part for one in plain.network.chosen} == {"unet"}
+    ours = opened_method(request_of(model="danqing-mini", steps=1), context_of(tmp_path, None, "ours"))
+    assert {one.part for one in ours.network.chosen} == {"unet", "te"}
+    assert ours.data.options.live_text
+    shape = {"rank": 2, "text_encoder": False}
+    alone = opened_method(request_of(model="danqing-mini", network=shape), context_of(tmp_path, None, "alone"))
+    assert {one.part for one in alone.network.chosen} == {"unet"}
+    both = opened_method(
+        request_of("dreambooth", model="danqing-mini", prior_weight=0, network={"rank": 2}),
+        context_of(tmp_path, None, "both"),
+    )
+    assert {one.part for one in both.network.chosen} == {"unet", "te"}

@@ -38,9 +38,9 @@ class Sample(Data):
         says: What it does, in a line for the documentation.
         prompts: Fixed beforehand: the sheet shows all of them, seed i for prompt i.
         trigger: The word in prompts; none for embeddings.
-        style: Of the drawings it is learnt from; None for paintings.
+        styles: Of the drawings it is learnt from; none for paintings.
         look: How the drawings are shown.
-        pictures: How many drawings.
+        pictures: How many drawings of each style.
         paintings: What it is learnt from otherwise.
         licence_note: Goes into the card.
         request: Further fields of the training Request.
@@ -50,7 +50,7 @@ class Sample(Data):
     says: str
     prompts: tuple[str, ...]
     trigger: str = ""
-    style: str | None = None
+    styles: tuple[str, ...] = ()
     look: Look = "drawn"
     pictures: int = Field(default=10, ge=1)
     paintings: tuple[Painting, ...] = ()

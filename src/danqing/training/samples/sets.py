@@ -12,6 +12,7 @@ from PIL import Image
 from danqing.sets.folder import write_set
 from danqing.spec.errors import BadFileError, MissingWeightsError
 from danqing.spec.training_set import TrainingPicture, TrainingSet
+from danqing.training.builtin.captions import STYLE_WORDS
 from danqing.training.builtin.config import load_config
 from danqing.training.builtin.dataset import Picture, load, split
 from danqing.training.samples.config import Painting, Sample
@@ -42,7 +43,7 @@ def make_set(sample: Sample, folder: Path, drawings: Path, paintings: Path) -> T
     """
     target = folder / sample.name
     (target / "pictures").mkdir(parents=True, exist_ok=True)
-    source = _from_drawings(sample, drawings) if sample.style else _from_paintings(sample, paintings)
+    source = _from_drawings(sample, drawings) if sample.styles else _from_paintings(sample, paintings)
     pictures: list[TrainingPicture] = []
     for stem, caption, image in source:
         path = target / "pictures" / f"{stem}.png"
@@ -65,12 +66,16 @@ def make_set(sample: Sample, folder: Path, drawings: Path, paintings: Path) -> T
 def _from_drawings(sample: Sample, folder: Path) -> Iterator[tuple[str, str, Image.Image]]:
     """Drawings in a random order that is the same for every sample: those of subjects that the model knows."""
     labels = load_config("builtin-cpu").unet.labels
-    drawn = split(load(folder, SIDE_PX), held_out=False, styles=(sample.style or "",), labels=labels)
-    order = np.random.default_rng(SEED).permutation(len(drawn.pictures))[: sample.pictures]
-    for i in order:
-        picture: Picture = drawn.pictures[int(i)]
-        label = picture.concept.words["en"][0]
-        yield label.replace(" ", "_"), label, shown(np.asarray(drawn.rgba[picture.row]), sample.look)
+    everything = load(folder, SIDE_PX)
+    for style in sample.styles:
+        drawn = split(everything, held_out=False, styles=(style,), labels=labels)
+        order = np.random.default_rng(SEED).permutation(len(drawn.pictures))[: sample.pictures]
+        for i in order:
+            picture: Picture = drawn.pictures[int(i)]
+            label = picture.concept.words["en"][0]
+            stem = f"{label} {style}".replace(" ", "_")
+            said = f"{label}, {STYLE_WORDS[style]['en'][0]}" if len(sample.styles) > 1 else label
+            yield stem, said, shown(np.asarray(drawn.rgba[picture.row]), sample.look)
 
 
 def _from_paintings(sample: Sample, folder: Path) -> Iterator[tuple[str, str, Image.Image]]:
