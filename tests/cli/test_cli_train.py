@@ -17,6 +17,7 @@ from door_studio import png
 from training_helpers import make_studio, steps_of, wait_until
 
 from danqing.cli import session
+from danqing.spec.registry.style_projects import find_style_project
 from danqing.spec.training_run import StepEvent, TrainingRun
 from danqing.workers.fake_sight import FakeSight
 from danqing.workers.pool import FakePool
@@ -70,6 +71,21 @@ def test_pictures_without_words_get_captions(danqing, trains, pictures):
     captions = [path.read_text() for path in (data / "training" / "sets" / "ink" / "pictures").glob("*.txt")]
     assert len(captions) == 3
     assert all(captions)
+
+
+def test_a_style_project_brings_its_settings_and_what_is_typed_goes_before(danqing, trains, pictures):
+    trains()
+    typed = ("--pictures", str(pictures), "--recipe", "van-gogh", "--steps", "7", "--later", "--json")
+    answer = danqing("train", "lora", "gogh", *typed)
+    assert answer.code == 0, answer.err
+    asked = answer.json["run"]["request"]
+    said = find_style_project("van-gogh").for_base("builtin")
+    assert (asked["steps"], asked["batch"], asked["learning_rate"]) == (7, said.batch, said.learning_rate)
+    assert (asked["network"]["rank"], asked["max_timestep"]) == (said.rank, said.max_timestep)
+    other = danqing("train", "embedding", "word", "--dataset", "gogh", "--later", "--json").json["run"]["request"]
+    assert other["steps"] is None
+    told = danqing("train", "lora", "again", "--dataset", "gogh", "--later")
+    assert "settings of the project Van Gogh" in told.err
 
 
 def test_a_run_is_told_line_by_line_into_a_pipe(danqing, trains):

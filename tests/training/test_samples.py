@@ -104,12 +104,14 @@ def test_a_sheet_shows_the_same_prompts_and_seeds_without_and_with_it():
     without, used = orders(SAMPLES["papercut"])
     assert [one.seed for one in without] == [one.seed for one in used] == list(range(8))
     assert used[0].prompt == f"{without[0].prompt} <lora:papercut:1>"
+    light = SAMPLES["hokusai"].model_copy(update={"weight": 0.65})
+    assert orders(light)[1][0].prompt.endswith("<lora:hokusai:0.65>")
     without, used = orders(SAMPLES["dq-smudge"])
     assert [one.prompt for one in without] == [one.prompt for one in used]
     assert {one.negative for one in used} == {"dq-smudge"}
     without, used = orders(SAMPLES["inkline"])
     assert (without[1].prompt, used[1].prompt) == ("red apple", "red apple, inkline")
-    assert orders(SAMPLES["chalk"])[1][0].prompt.endswith("<hypernet:chalk:1>")
+    assert orders(SAMPLES["penline"])[1][0].prompt.endswith("<hypernet:penline:1>")
 
 
 def test_a_name_that_nobody_knows_is_refused(tmp_path, capsys):

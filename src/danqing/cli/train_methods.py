@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import typer
 
@@ -29,6 +30,8 @@ from danqing.cli.train_options import (
 )
 from danqing.cli.train_view import follow, tell_end
 from danqing.spec.errors import InvalidRequestError, NotFoundError
+from danqing.spec.registry.families import BUILTIN_MODEL
+from danqing.spec.registry.style_projects import find_style_project
 from danqing.spec.training_edit import AutoCaptions, SetChanges
 from danqing.spec.training_run import Estimate
 from danqing.studio import set_works
@@ -72,7 +75,7 @@ def train(method: str, options: TrainOptions) -> None:
         request_of(method, options, stand_in)  # whatever is wrong with it is told before a set is made
         if isinstance(options, PictureOptions):
             _make_set(studio, options, terminal)
-        request = request_of(method, options, stand_in)
+        request = request_of(method, options, stand_in, _project_settings(studio, method, options, terminal))
         if options.estimate:
             told = studio.estimate_training(request)
             terminal.result({"estimate": told.model_dump(mode="json")}, _words(told))
@@ -123,6 +126,26 @@ def _make_set(studio: Studio, options: PictureOptions, terminal: Terminal) -> No
         terminal.remark(f"  {note}")
     if not all(picture.caption for picture in sets.get(name).pictures):
         terminal.remark(set_works.caption(sets, name, studio, AutoCaptions(keep="empty")))
+
+
+def _project_settings(studio: Studio, method: str, options: TrainOptions, terminal: Terminal) -> dict[str, Any]:
+    """What the style project of a set says for a first run on this model; the page fills its form with the same."""
+    if method != "lora" or not isinstance(options, PictureOptions):
+        return {}
+    key = studio.training_sets.get(options.dataset or options.name).recipe
+    if key is None:
+        return {}
+    project, model = find_style_project(key), studio.catalog.find(options.model or BUILTIN_MODEL)
+    said = project.for_base("builtin" if model.builtin else model.family)
+    terminal.remark(f"settings of the project {project.name}; what you give yourself goes before")
+    return {
+        "steps": said.steps,
+        "batch": said.batch,
+        "learning_rate": said.learning_rate,
+        "max_timestep": said.max_timestep,
+        "network.rank": said.rank,
+        "network.alpha": said.alpha,
+    }
 
 
 def _words(told: Estimate) -> str:

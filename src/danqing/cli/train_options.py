@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -203,18 +204,23 @@ _NOT_FIELDS: Final = frozenset(
 _BOOLEANS: Final = frozenset({"mirror", "negative"})
 
 
-def request_of(method: str, options: TrainOptions, dataset: str | None = None) -> AnyTraining:
+def request_of(
+    method: str, options: TrainOptions, dataset: str | None = None, first: Mapping[str, Any] | None = None
+) -> AnyTraining:
     """The Request that a command line means.
 
     Args:
         method: Of the spec.
         options: As typed.
         dataset: Of methods that learn from a set.
+        first: Fields by their dotted names that hold where nothing else is typed.
 
     Raises:
         InvalidRequestError: The first thing wrong with it, named by its option.
     """
     data: dict[str, Any] = {"method": method}
+    for path, value in (first or {}).items():
+        put(data, path, value)
     for field in dataclasses.fields(options):
         value: Any = getattr(options, field.name)
         if field.name in _NOT_FIELDS or value is None or (value is False and field.name in _BOOLEANS):

@@ -166,6 +166,7 @@ class RecommendedAnswer(BaseModel):
     rank: int
     alpha: float
     learning_rate: float
+    max_timestep: int
 
 
 class WorkAnswer(BaseModel):

@@ -22,6 +22,7 @@ class Recommended:
     Attributes:
         base: `builtin`, `sd1` or `sdxl`.
         method: Of `spec.training_methods`.
+        max_timestep: Most noise that is trained with: less teaches the touch and leaves the composition alone.
     """
 
     base: str
@@ -32,6 +33,7 @@ class Recommended:
     rank: int
     alpha: float
     learning_rate: float
+    max_timestep: int = 999
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,13 @@ class StyleProject:
 
 
 _PAINTED = (
-    Recommended("builtin", "lora", 128, 600, 8, 16, 16.0, 1e-3),
+    Recommended("builtin", "lora", 128, 400, 4, 16, 16.0, 2e-3, 550),
     Recommended("sd1", "lora", 512, 2000, 2, 16, 8.0, 1e-4),
     Recommended("sdxl", "lora", 1024, 2000, 2, 16, 8.0, 1e-4),
 )
 # Fine lines and pale washes are learnt later than thick paint, and overdone sooner.
 _FINE = (
-    Recommended("builtin", "lora", 128, 600, 8, 16, 16.0, 1e-3),
+    Recommended("builtin", "lora", 128, 400, 4, 16, 16.0, 2e-3, 550),
     Recommended("sd1", "lora", 512, 2400, 2, 32, 16.0, 7e-5),
     Recommended("sdxl", "lora", 1024, 2400, 2, 32, 16.0, 7e-5),
 )

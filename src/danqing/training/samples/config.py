@@ -12,7 +12,7 @@ from danqing.spec.base import Data
 from danqing.spec.training_set import SetName
 
 CONFIG = Path(__file__).parent.parent / "configs" / "samples.toml"
-Look = Literal["drawn", "blueprint", "papercut", "pixels", "chalk", "smudged"]
+Look = Literal["drawn", "blueprint", "papercut", "pixels", "smudged"]
 """How a drawing is shown: as it is, or as another craft would have made it (samples/looks.py)."""
 
 
@@ -42,6 +42,7 @@ class Sample(Data):
         look: How the drawings are shown.
         pictures: How many drawings of each style.
         paintings: What it is learnt from otherwise.
+        weight: At which it is best used, and shown on its sheet.
         licence_note: Goes into the card.
         request: Further fields of the training Request.
     """
@@ -54,6 +55,7 @@ class Sample(Data):
     look: Look = "drawn"
     pictures: int = Field(default=10, ge=1)
     paintings: tuple[Painting, ...] = ()
+    weight: float = Field(default=1.0, gt=0, le=2)
     licence_note: str
     request: dict[str, Any]
 

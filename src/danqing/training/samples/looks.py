@@ -1,4 +1,4 @@
-"""Drawings as another craft would have made them: white lines on blue, cut red paper, pixels, chalk, a smudge."""
+"""Drawings as another craft would have made them: white lines on blue, cut red paper, pixels, a smudge."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SIDE_PX = 128
 CELL_PX = 8
 """Of coarse pixels: as wide as a pixel of the built-in model's latents."""
 SMUDGE_PX = 2.5
-WHITE, BLACK = (255, 255, 255), (24, 28, 26)
+WHITE = (255, 255, 255)
 BLUE, RED, CREAM = (22, 60, 130), (196, 24, 34), (250, 243, 226)
 
 
@@ -20,8 +20,6 @@ def shown(rgba: NDArray[np.uint8], look: Look) -> Image.Image:
     """A drawing `[s, s, 4]`, straight alpha, as a training picture, RGB."""
     if look == "blueprint":
         return _inked(rgba, WHITE, BLUE)
-    if look == "chalk":
-        return _inked(rgba, (236, 236, 226), BLACK)
     if look == "papercut":
         return _inked(rgba, RED, CREAM)
     drawing = _on_white(rgba)

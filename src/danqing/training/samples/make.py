@@ -63,7 +63,7 @@ def make(sample: Sample, places: Places) -> tuple[Path, EndEvent]:
     target = folder / product.name
     shutil.copyfile(product, target)
     shutil.copyfile(product.parent / "card.md", folder / f"{sample.name}.md")
-    notes = {"description": sample.says, "activation text": sample.trigger}
+    notes = {"description": sample.says, "activation text": sample.trigger, "preferred weight": sample.weight}
     said = {key: value for key, value in notes.items() if value}
     (folder / f"{sample.name}.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
     _show(sample, folder, places)
@@ -113,7 +113,7 @@ def orders(sample: Sample) -> tuple[Sequence[Order], Sequence[Order]]:
     if method == "embedding":
         bare = [prompt.replace(f", {name}", "") for prompt in sample.prompts]
         return _ordered(bare), _ordered(sample.prompts)
-    tag = f" <{'hypernet' if method == 'hypernetwork' else 'lora'}:{name}:1>"
+    tag = f" <{'hypernet' if method == 'hypernetwork' else 'lora'}:{name}:{sample.weight:g}>"
     return _ordered(sample.prompts), _ordered([prompt + tag for prompt in sample.prompts])
 
 

@@ -9,8 +9,8 @@ import { placeOf } from './api.js';
  * steps: what the method makes of "normal", on the built-in model and on others.
  */
 export const CARDS = {
-  style: { method: 'lora', kinds: ['style', 'plain', 'subject'], steps: [150, 1500], lead: [] },
-  subject: { method: 'dreambooth', kinds: ['subject', 'plain', 'style'], steps: [150, 1500], lead: ['prior_pictures'] },
+  style: { method: 'lora', kinds: ['style', 'plain', 'subject'], steps: [400, 1500], lead: [] },
+  subject: { method: 'dreambooth', kinds: ['subject', 'plain', 'style'], steps: [400, 1500], lead: ['prior_pictures'] },
   word: { method: 'embedding', kinds: ['subject', 'style', 'plain'], steps: [250, 2000], lead: ['initial_words', 'vectors'], fixed: { negative: false } },
   negword: { method: 'embedding', kinds: ['plain', 'style', 'subject'], steps: [250, 2000], lead: ['initial_words', 'vectors'], fixed: { negative: true } },
   hypernetwork: { method: 'hypernetwork', kinds: ['style', 'plain', 'subject'], steps: [250, 3000], lead: [] },

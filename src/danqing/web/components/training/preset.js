@@ -18,7 +18,7 @@ export function firstSettings(recipe, method, family) {
 function valuesOf(recipe, said, trigger, share) {
   const prompts = recipe.prompts.map((prompt) => prompt.replaceAll('{trigger}', trigger).replace(/^[\s,]+/, ''));
   return new Map([['steps', Math.max(1, Math.round(said.steps * share))], ['batch', said.batch], ['learning_rate', said.learning_rate], ['network.rank', said.rank],
-    ['network.alpha', said.alpha], ['size_px', said.size_px], ['sample_prompts', prompts]]);
+    ['network.alpha', said.alpha], ['size_px', said.size_px], ['max_timestep', said.max_timestep], ['sample_prompts', prompts]]);
 }
 
 export class Preset {
