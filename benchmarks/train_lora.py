@@ -3,8 +3,11 @@
 The ten are of a style that the model does not paint when it is not asked in its own words. Before and after, other
 subjects are painted with the same prompts and seeds through the ordinary engine; a classifier learnt from real drawings
 reads their style, the evaluation's judge picks the subject among 50. Bars: within 4 minutes on two cores the style's
-share rises from at most 20 % to at least 80 %, and subjects are recognised at most 10 points less often. `--repeats N`
-takes N subjects.
+share rises from at most 20 % to at least 80 %, and subjects are recognised at most 10 points less often. Twice: with
+the trainer's own settings, which are made for styles that the model does not know, and gently, which is enough for one
+that it half knows; the bar is the gentle run's. Beside them stand the two limits: what the model itself loses when
+it is asked for this style in its own words, and how often real drawings in it
+are recognised. `--repeats N` takes N subjects.
 """
 
 from __future__ import annotations
@@ -26,7 +29,13 @@ from danqing.training.own.events import read_events
 STYLE = "line"
 PATTERN = "{}, " + TRIGGER
 PLAIN = "{}"
-NAME = "learnt"
+OWN_WORDS = "{}, line art"
+RUNS: dict[str, dict[str, Any]] = {
+    "gentle": {
+        "steps": 150, "batch": 8, "learning_rate": 5e-4, "network": {"text_encoder": True, "conv_rank": 0}
+    },
+    "default": {},
+}  # fmt: skip
 BARS = {"train_s": 240.0, "style_before": 0.20, "style_after": 0.80, "points_lost": 10.0}
 
 
@@ -41,21 +50,30 @@ def measure(options: Options) -> Outcome:
         options.say(f"before: {before}")
         unasked = test.measure(test.paint(plain, PLAIN))
         options.say(f"without the word: {unasked}")
-        product, told = train(root, {"steps": 3} if options.quick else {})
-        learnt = test.painter([(product, "Lora")])
-        after = test.measure(test.paint(learnt, PATTERN + f" <lora:{NAME}:1>"))
-        options.say(f"after: {after}")
+        asked = test.measure(test.paint(plain, OWN_WORDS))
+        options.say(f"in the model's own words: {asked}")
         figures = {
-            "train_s": told["wall_s"],
             "style_before": before["style"],
-            "style_after": after["style"],
             "subject_before": before["subject"],
-            "subject_after": after["subject"],
-            "points_lost": max(0.0, 100 * (before["subject"] - after["subject"])),
             "style_without_word": unasked["style"],
             "subject_without_word": unasked["subject"],
+            "style_own_words": asked["style"],
+            "points_lost_own_words": _lost(before, asked),
         }
-        details = {**test.about(), "real": test.measure(test.real()), "training": told}
+        details: dict[str, Any] = {**test.about(), "real": test.measure(test.real())}
+        for name, fields in RUNS.items():
+            product, told = train(root, name, {**fields, "steps": 3} if options.quick else fields)
+            learnt = test.painter([(product, "Lora")])
+            after = test.measure(test.paint(learnt, PATTERN + f" <lora:{name}:1>"))
+            options.say(f"{name}: {after}, {told['wall_s']:.0f} s")
+            end = "" if name == "gentle" else f"_{name}"
+            figures |= {
+                f"train_s{end}": told["wall_s"],
+                f"style_after{end}": after["style"],
+                f"subject_after{end}": after["subject"],
+                f"points_lost{end}": _lost(before, after),
+            }
+            details[name] = told
     passed = (
         figures["train_s"] <= BARS["train_s"]
         and figures["style_before"] <= BARS["style_before"]
@@ -66,11 +84,15 @@ def measure(options: Options) -> Outcome:
     return Outcome(figures, bar, passed, details)
 
 
-def train(root: Path, fields: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
-    """A LoRA by the trainer's own process with its own defaults; the file, and what the run told."""
-    folder = root / "run"
+def _lost(before: dict[str, float], after: dict[str, float]) -> float:
+    return max(0.0, 100 * (before["subject"] - after["subject"]))
+
+
+def train(root: Path, name: str, fields: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """A LoRA by the trainer's own process; the file, and what the run told."""
+    folder = root / name
     folder.mkdir()
-    request = {"method": "lora", "name": NAME, "dataset": STYLE, "sample_every": 0, "background": False, **fields}
+    request = {"method": "lora", "name": name, "dataset": STYLE, "sample_every": 0, "background": False, **fields}
     (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
     started = time.monotonic()
     command = [sys.executable, "-m", "danqing.training.own", str(folder), "--sets", str(root / "sets")]

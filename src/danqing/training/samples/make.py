@@ -58,16 +58,29 @@ def make(sample: Sample, places: Places) -> tuple[Path, EndEvent]:
         DanqingError: What it is learnt from is not there, or training failed.
     """
     product, end = _train(sample, places)
+    return shelve(sample, product, places), end
+
+
+def shelve(sample: Sample, product: Path, places: Places) -> Path:
+    """Put a trained sample on the shelf; its file there."""
     folder = places.out / FOLDERS[sample.request["method"]]
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / product.name
     shutil.copyfile(product, target)
-    shutil.copyfile(product.parent / "card.md", folder / f"{sample.name}.md")
+    card = (product.parent / "card.md").read_text(encoding="utf-8")
+    (folder / f"{sample.name}.md").write_text(_at(sample, card), encoding="utf-8")
     notes = {"description": sample.says, "activation text": sample.trigger, "preferred weight": sample.weight}
     said = {key: value for key, value in notes.items() if value}
     (folder / f"{sample.name}.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
     _show(sample, folder, places)
-    return target, end
+    return target
+
+
+def _at(sample: Sample, text: str) -> str:
+    """A text that calls the sample at strength 1, at the strength that suits it."""
+    for tag in ("lora", "hypernet"):
+        text = text.replace(f"<{tag}:{sample.name}:1>", f"<{tag}:{sample.name}:{sample.weight:g}>")
+    return text
 
 
 def _train(sample: Sample, places: Places) -> tuple[Path, EndEvent]:

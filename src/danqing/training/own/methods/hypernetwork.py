@@ -32,7 +32,7 @@ from danqing.training.own.methods.diffusion import DiffusionMethod, family_setti
 from danqing.training.own.seeds import torch_of
 
 DEFAULTS = {
-    "danqing": Settings(steps=250, batch=8, learning_rate=1e-3),
+    "danqing": Settings(steps=250, batch=8, learning_rate=2e-3),
     "sdxl": Settings(steps=3000, batch=1, learning_rate=1e-5),
     "*": Settings(steps=3000, batch=2, learning_rate=1e-5),
 }
