@@ -170,23 +170,27 @@ def test_the_settings_of_a_style_project_stand_in_the_form(tab):
         return [page.locator(f".dt-form [name='{name}']").input_value() for name in names]
 
     expect(page.locator(".dt-preset")).to_contain_text(
-        "Settings of the project Vincent van Gogh: 600 steps of 8, rank 16"
+        "Settings of the project Vincent van Gogh: 400 steps of 4, rank 16"
     )
-    assert values("trigger", "steps", "batch", "learning_rate", "network.alpha", "size_px") == [
-        "zgogh", "600", "8", "0.001", "16", "128",
+    assert values("trigger", "steps", "batch", "learning_rate", "network.alpha", "size_px", "max_timestep") == [
+        "zgogh", "400", "4", "0.002", "16", "128", "550",
     ]  # fmt: skip
     assert values("sample_prompts")[0].splitlines()[0] == "zgogh, a village street under a night sky"
     page.fill(".dt-form [name=trigger]", "dqg")
     page.evaluate("document.querySelector('.dt-fold').open = true")
     page.fill(".dt-form [name=batch]", "3")
     page.click("[data-quality=quick]")
-    assert values("steps", "batch") == ["240", "3"]
+    assert values("steps", "batch") == ["160", "3"]
     assert values("sample_prompts")[0].startswith("dqg, a village")
     page.click("[data-act=preset]")
     expect(page.locator(".dt-preset")).to_contain_text(say("en", "tr.preset.off"))
     assert values("steps", "batch", "learning_rate", "network.alpha", "sample_prompts") == ["", "3", "", "", ""]
+    assert values("max_timestep", "network.text_encoder") == ["999", ""]  # the method chooses
+    expect(page.locator("[name='network.text_encoder'] option")).to_have_text(
+        [say("en", key) for key in ("tr.chosen.by", "tr.yes", "tr.no")]
+    )
     page.click("[data-act=preset]")
-    assert values("steps", "batch", "learning_rate") == ["240", "3", "0.001"]
+    assert values("steps", "batch", "learning_rate") == ["160", "3", "0.002"]
     page.select_option(".dt-form [name=dataset]", "Sides")
     expect(page.locator(".dt-preset")).to_be_hidden()
     assert values("steps", "sample_prompts") == ["", ""]

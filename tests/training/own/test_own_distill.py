@@ -168,6 +168,7 @@ def test_an_interrupted_run_ends_with_the_same_bits_and_a_file_that_loads(tiny_s
     [
         ({"guidance_min": 4, "guidance_max": 2}, "guidance_max"),
         ({"network": {"text_encoder": True}}, "network.text_encoder"),
+        ({"max_timestep": 500}, "min_timestep"),
     ],
 )
 def test_what_makes_no_sense_is_refused(tiny_sd, tmp_path, fields, field):
@@ -175,3 +176,11 @@ def test_what_makes_no_sense_is_refused(tiny_sd, tmp_path, fields, field):
     with pytest.raises(InvalidRequestError) as refused:
         opened_method(asked(**fields), context_of(tmp_path, tiny_sd))
     assert refused.value.field == field
+
+
+def test_on_the_built_in_model_the_average_has_the_layers_that_are_trained(tmp_path):
+    make_set(tmp_path / "sets")
+    method = opened_method(asked(model="danqing-mini", steps=1), context_of(tmp_path, None))
+    shapes = [[tuple(one.shape) for one in net.parameters()] for net in (method.network, method.target)]
+    assert shapes[0] == shapes[1]
+    assert shapes[0]
