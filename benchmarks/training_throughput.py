@@ -1,8 +1,8 @@
 """What the training loop costs: our steps over bare steps of the same model, same batch, in turns.
 
-The bare side is the least that learns anything: forward, loss, backward, clip, optimiser step, on one batch that lies
-ready. Ours draws pictures, noise, levels and texts, follows schedules, keeps the average, tells events. Both learn the
-same LoRA of the built-in model in the same number format.
+The bare side is the least that learns anything: forward (of the text encoder too where it learns), loss, backward,
+clip, optimiser step, on one batch that lies ready. Ours draws pictures, noise, levels and texts, follows schedules,
+keeps the average, tells events. Both learn the same LoRA of the built-in model in the same number format.
 """
 
 from __future__ import annotations
@@ -126,7 +126,8 @@ def _bare_steps(method: DiffusionMethod, trainer: Trainer, steps: int) -> Callab
 
     def work() -> None:
         for _ in range(steps):
-            method.loss_of(drawn).total.backward()
+            shown = method.refreshed(drawn) if method.data.options.live_text else drawn
+            method.loss_of(shown).total.backward()
             torch.nn.utils.clip_grad_norm_(trainer.params, 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

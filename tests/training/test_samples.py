@@ -152,6 +152,7 @@ def test_the_catalogue_finds_them_and_they_fit_the_built_in_model():
     cards = {card.name: card for card in NetworkCards(catalog.networks).list(catalog.find("danqing-mini"))}
     assert set(cards) == set(SAMPLES)
     assert all(card.misfit is None and card.preview for card in cards.values())
+    assert {cards[name].family for name, sample in SAMPLES.items() if sample.request["method"] == "lora"} == {"danqing"}
     assert cards["van-gogh"].trigger_words == (SAMPLES["van-gogh"].trigger,)
 
 

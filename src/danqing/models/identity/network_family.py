@@ -36,6 +36,7 @@ _SD1_PLACES = re.compile(
     r"down_blocks_0_attentions|input_blocks_[12]_1_|up_blocks_3_attentions|output_blocks_(9|1\d)_1_"
 )
 _SAID: tuple[tuple[str, str], ...] = (
+    ("danqing-mini", "danqing"),
     ("flux2", "flux2"),
     ("flux-2", "flux2"),
     ("flux.2", "flux2"),

@@ -28,6 +28,8 @@ from danqing.training.samples.sets import make_set
 FOLDERS = {"lora": "Lora", "embedding": "embeddings", "hypernetwork": "hypernetworks"}
 """A1111's, by method."""
 SHEET_QUALITY = 90
+PREVIEWED = 2
+"""The prompt whose picture stands for a sample in lists; the same for all."""
 _BATCH = 8
 
 
@@ -102,7 +104,7 @@ def _train(sample: Sample, places: Places) -> tuple[Path, EndEvent]:
 
 
 def _show(sample: Sample, folder: Path, places: Places) -> None:
-    """The sheet: every prompt without and with it; and the first picture with it as a preview."""
+    """The sheet: every prompt without and with it; and one picture with it as a preview."""
     family = open_family(None, places.work / "family")
     painter = Painter(replace(family, catalog=Catalog(places.out)), torch.device("cpu"), _BATCH)
     without, used = orders(sample)
@@ -111,7 +113,7 @@ def _show(sample: Sample, folder: Path, places: Places) -> None:
     labels = [*sample.prompts, *["with it" if i == 0 else "" for i in range(count)]]
     sheet = grid(pictures, labels, count)
     sheet.save(folder / f"{sample.name}.sheet.webp", quality=SHEET_QUALITY)
-    pictures[count].save(folder / f"{sample.name}.preview.png")
+    pictures[count + min(PREVIEWED, count - 1)].save(folder / f"{sample.name}.preview.png")
 
 
 def orders(sample: Sample) -> tuple[Sequence[Order], Sequence[Order]]:
