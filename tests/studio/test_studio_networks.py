@@ -27,8 +27,10 @@ def test_the_page_lists_networks_and_serves_their_pictures(open_studio, tmp_path
     studio = open_studio(models_dir=tmp_path / "models")
     add_routes(app, studio, upload_max_bytes=20_000)
     client = TestClient(app)
-    (card,) = client.get("/web/networks?model=danqing-mini").json()["networks"]
-    assert (card["name"], card["written"], card["made_for"]) == ("styles/a&b", "a&b", "Stable Diffusion XL")
+    cards = {one["name"]: one for one in client.get("/web/networks?model=danqing-mini").json()["networks"]}
+    assert cards["van-gogh"]["made_for"] == "Danqing built-in"
+    card = cards["styles/a&b"]
+    assert (card["written"], card["made_for"]) == ("a&b", "Stable Diffusion XL")
     assert card["misfit"] in ("family", "width")  # the built-in model is narrower
     address = urlsplit(card["preview"])
     shown = client.get(f"/{address.path}?{address.query}")

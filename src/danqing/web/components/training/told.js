@@ -54,6 +54,8 @@ const KNOWN = [
   [/^(?<count>\S+) pictures of the set have no control map, for example (?<name>.+)$/, 'tr.told.nomaps'],
   [/^(?<name>.+) cannot be trained further: it is an? (?<kind>.+)$/, 'tr.told.furthernet'],
   [/^(?<name>.+) cannot draw a map of (?<file>[^:]+): (?<error>.+)$/, 'tr.told.nomap'],
+  [/^distillation walks down all noise levels$/, 'tr.told.alllevels'],
+  [/^no noise level is left to train with$/, 'tr.told.nolevels'],
   [/^guidance is drawn between two numbers$/, 'tr.told.guidance'],
   [/^a hypernetwork's layers begin and end with the width itself$/, 'tr.told.layers'],
   [/^a slider leads from one text to another$/, 'tr.told.ends'],
