@@ -181,8 +181,8 @@ def test_the_catalogue_takes_the_file_in_with_its_words(tiny_sd, tmp_path):
     (models / "Lora").mkdir(parents=True)
     files[0].rename(models / "Lora" / files[0].name)
 
-    (info,) = Catalog(models).networks.list("lora")
-    assert info.name == "mine"
+    info = Catalog(models).find_network("mine", "lora")
+    assert info.path == str(models / "Lora" / "mine.safetensors")
     assert info.rank == 4
     assert "zdq style" in info.trigger_words
 
