@@ -13,6 +13,9 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Workers of tests paint by PyTorch: a graph takes a second to compile. tests/engine/test_engine_openvino.py and the
+# in-process painter of tests/workers take what a person gets.
+os.environ.setdefault("DANQING_EXECUTOR", "torch")
 
 CHROMIUM = ("chromium", "chromium-browser")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ BUDGET_BYTES = 2 * 2**30
 """Of network files that stay in memory; the least recently used go first."""
 
 File = NetworkWeights | Hypernetwork | dict[str, dict[str, Tensor]]
+Added = tuple[Tensor | None, Tensor | None]
+"""To a layer's weight and to its bias."""
 _Slot = tuple[NetworkUse, int]
 
 
@@ -97,6 +99,38 @@ class LoadedNetworks:
                 if embeddings:
                     stack.enter_context(encoder.knowing([self._word(one, part, encoder) for one in embeddings]))
             yield
+
+    def added(self, unet: nn.Module, uses: Sequence[NetworkUse]) -> Callable[[nn.Module], Added]:
+        """What LoRA of constant strength add to the weights of a denoiser's layers, for writing it down merged.
+
+        Args:
+            unet: The denoiser.
+            uses: LoRA and their kin; no hypernetworks.
+
+        Returns:
+            Layer → what is added to its weight and to its bias, float32; None for nothing.
+
+        Raises:
+            NotFoundError: A file is not there any more.
+            BadFileError: It is damaged.
+            UnsupportedError: It is not made for this model, with every reason.
+        """
+        acting = [self._acting(slot, weights, unet, UNET) for slot, weights in _slots([uses]).items()]
+        paths = {module: path for path, module in unet.named_modules()}
+
+        def of(layer: nn.Module) -> Added:
+            path = paths.get(layer, "")
+            sums: list[Tensor | None] = [None, None]
+            for one in acting:
+                strength = float(one.weights[0]) * one.factors.get(path, 1.0)
+                if path in one.changes and strength != 0:
+                    for place, change in enumerate(one.changes[path].delta()):
+                        if change is not None:
+                            so_far = sums[place]
+                            sums[place] = change * strength if so_far is None else so_far + change * strength
+            return sums[0], sums[1]
+
+        return of
 
     def drop(self) -> bool:
         """Give up every file. False if there was none."""

@@ -181,6 +181,7 @@ class Denoise:
         pooled: Of the texts, [width] for each row; empty where the model reads none.
         sizes: For each row, where the model reads pooled texts.
         networks: LoRA and hypernetworks in the denoiser, with their strength now; Calls with other sets share a batch.
+        settled_steps: How many steps of this pass the networks act unchanged, those before included; 0 if not known.
         distilled: The guidance that the network itself is told, where it was distilled so (FLUX dev).
         regions: Words of regions in the cross-attentions; Calls with and without them share a batch.
         latents: For each row which latent of `x` it is; empty where there is but one.
@@ -202,6 +203,7 @@ class Denoise:
     regions: RegionInput | None = None
     latents: tuple[int, ...] = ()
     words: WordsInput | None = None
+    settled_steps: int = 0
 
     def latent_of(self, row: int) -> torch.Tensor:
         """The latent [1, c, h, w] of a row."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import astuple
 from typing import Any, cast
 
 import numpy as np
@@ -13,16 +12,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from danqing.adapters.control import Control, ControlRows, control_of
-from danqing.adapters.ip_adapter import IpAdapter, RowImages, image_rows
-from danqing.adapters.lllite import LLLiteRows
+from danqing.adapters.ip_adapter import IpAdapter, image_rows
 from danqing.adapters.lllite import acting as lllites_acting
 from danqing.adapters.networks import LoadedNetworks
-from danqing.adapters.prompt_to_prompt import Coupled, coupled
-from danqing.adapters.regions import RowRegions, attending
-from danqing.adapters.t2i import AdapterRows
+from danqing.adapters.prompt_to_prompt import coupled
+from danqing.adapters.regions import attending
 from danqing.engine.calls import (
-    ControlInput,
     Decode,
     Denoise,
     Describe,
@@ -31,26 +26,32 @@ from danqing.engine.calls import (
     EncodeImage,
     EncodeText,
     Exclusive,
-    ImageInput,
     ModelCall,
     ModelKey,
-    RegionInput,
     Upscale,
     Work,
+)
+from danqing.engine.rows import (
+    added_of,
+    control_of_rows,
+    couples_of,
+    image_adapters_of,
+    images_of_row,
+    lllites_of,
+    nets_of,
+    networks_of,
+    regions_of_row,
 )
 from danqing.enhance.bench import Bench
 from danqing.enhance.shelf import LoadedUpscalers
 from danqing.models.families.foreign import ForeignModel
-from danqing.models.families.sd import Added, StableDiffusion
-from danqing.models.lllite import LoadedLLLite
+from danqing.models.families.sd import Network, StableDiffusion
 from danqing.models.loader import Control as ControlNet
 from danqing.models.loader import Loader
 from danqing.models.preview import to_uint8
-from danqing.models.t2i_adapter import LoadedT2IAdapter
 from danqing.models.text import TextState
 from danqing.spec.errors import OutOfMemoryError
 from danqing.spec.model import ModelRef
-from danqing.spec.network import NetworkUse
 from danqing.spec.registry.foreign import is_foreign
 
 # Latent pixels in one denoiser batch: beyond this a CPU gains nothing, a GPU a little.
@@ -147,9 +148,9 @@ class TorchExecutor:
             model = self._model(call.model)
         except (torch.OutOfMemoryError, MemoryError):
             return self.loader.drop_others()
-        nets = [self.loader.controlnet(net, call.model.precision, model) for net in _nets(call)]
-        images = [self.loader.image_adapter(one, call.model.precision) for one in _image_adapters([call])]
-        if self.loader.drop_others(model, *nets, *images) or (not _networks(call) and self.networks.drop()):
+        nets = [self.loader.controlnet(net, call.model.precision, model) for net in nets_of(call)]
+        images = [self.loader.image_adapter(one, call.model.precision) for one in image_adapters_of([call])]
+        if self.loader.drop_others(model, *nets, *images) or (not networks_of(call) and self.networks.drop()):
             return True
         return isinstance(call, (Decode, EncodeImage)) and model.tile()
 
@@ -183,7 +184,7 @@ class TorchExecutor:
             return [self._encode_text(model, cast("EncodeText", call)) for call in calls]
         if isinstance(first, EncodeImage):
             images = torch.cat([cast("EncodeImage", call).image for call in calls])
-            return list(torch.split(model.encode_image(images), 1))
+            return list(torch.split(model.encode_image(images, self._encoder(model)), 1))
         if isinstance(first, Decode):
             return self._decode(model, [cast("Decode", call) for call in calls])
         return [Description(model.info, model.table)] * len(calls)
@@ -203,23 +204,24 @@ class TorchExecutor:
 
     def _denoise(self, model: StableDiffusion, calls: Sequence[Denoise]) -> list[Tensor]:
         """One batch for each context length; rows go back to the Calls they came from."""
-        adapters = _image_adapters(calls)
-        buckets: defaultdict[tuple[int, bool, ModelRef | None], list[tuple[int, int]]] = defaultdict(list)
+        adapters = image_adapters_of(calls)
+        nets = [self._controlnet(net, calls[0].model.precision, model) for net in nets_of(calls[0])]
+        buckets: defaultdict[tuple[int, bool, ModelRef | None, Hashable], list[tuple[int, int]]] = defaultdict(list)
         for index, call in enumerate(calls):
             # One image adapter leaves rows without image prompts alone, so that they stay together; two do not mix.
             mixed = len(adapters) > 1 and call.images is not None
             adapter = call.images.adapter if mixed and call.images is not None else next(iter(adapters), None)
             for row, context in enumerate(call.contexts):
                 perturbed = row >= len(call.contexts) - call.perturbed
-                buckets[context.shape[0], perturbed, adapter].append((index, row))
+                way = self._way(model, call, row, nets)
+                buckets[context.shape[0], perturbed, adapter, way].append((index, row))
         answers = [torch.empty((len(call.contexts), *call.x.shape[1:])) for call in calls]
-        nets = [self.loader.controlnet(net, calls[0].model.precision, model) for net in _nets(calls[0])]
-        for (_, perturbed, adapter), rows in buckets.items():
+        for (_, perturbed, adapter, way), rows in buckets.items():
             with_extra = calls[0].extra is not None
             networks = self.networks.in_denoiser(model.unet, [calls[index].networks for index, _ in rows])
-            regions = attending(model.unet, [_row_regions(calls[index].regions, row) for index, row in rows])
-            lllites = lllites_acting(model.unet, _lllites(nets, calls, rows))
-            words = coupled(model.unet, _coupled(calls, rows), len(rows))
+            regions = attending(model.unet, [regions_of_row(calls[index].regions, row) for index, row in rows])
+            lllites = lllites_acting(model.unet, lllites_of(nets, calls, rows))
+            words = coupled(model.unet, couples_of(calls, rows), len(rows))
             with words, regions, self._image_prompts(model, adapter, calls, rows), networks, lllites:
                 output = model.denoise(
                     torch.cat([calls[index].latent_of(row) for index, row in rows]),
@@ -227,12 +229,32 @@ class TorchExecutor:
                     torch.stack([calls[index].contexts[row] for index, row in rows]),
                     torch.cat([cast("Tensor", calls[index].extra) for index, _ in rows]) if with_extra else None,
                     perturbed=perturbed,
-                    control=_control(nets, calls, rows),
-                    added=_added(calls, rows),
+                    control=control_of_rows(nets, calls, rows),
+                    added=added_of(calls, rows),
+                    network=self._network(model, way),
                 )
             for (index, row), denoised in zip(rows, output, strict=True):
                 answers[index][row] = denoised
         return answers
+
+    def _way(self, model: StableDiffusion, call: Denoise, row: int, nets: Sequence[ControlNet]) -> Hashable:
+        """What runs a row, for executors that have more than one way: rows of one way share a batch."""
+        del model, call, row, nets
+
+    def _network(self, model: StableDiffusion, way: Hashable) -> Network | None:
+        """What stands for the denoiser's own module."""
+        del model, way
+
+    def _controlnet(self, net: ModelRef, precision: str, model: StableDiffusion) -> ControlNet:
+        return self.loader.controlnet(net, precision, model)
+
+    def _decoder(self, model: StableDiffusion) -> Callable[[Tensor], Tensor] | None:
+        """What stands for the autoencoder's own decoder."""
+        del model
+
+    def _encoder(self, model: StableDiffusion) -> Callable[[Tensor], Tensor] | None:
+        """What stands for its encoder."""
+        del model
 
     def _image_prompts(
         self,
@@ -245,7 +267,7 @@ class TorchExecutor:
         if adapter is None:
             return nullcontext()
         weights = self.loader.image_adapter(adapter, calls[0].model.precision).weights
-        images = [_row_images(calls[index].images, row) for index, row in rows]
+        images = [images_of_row(calls[index].images, row) for index, row in rows]
         return IpAdapter(weights).acting(model.unet, image_rows(weights.image_proj, images))
 
     def _embed(self, calls: Sequence[EmbedImage]) -> list[Tensor]:
@@ -278,7 +300,7 @@ class TorchExecutor:
 
     def _decode(self, model: StableDiffusion, calls: Sequence[Decode]) -> list[Tensor]:
         latents = torch.cat([call.latent for call in calls])
-        pictures = model.decode(latents)
+        pictures = model.decode(latents, self._decoder(model))
         if not model.preview.ready:
             model.preview.fit(latents, pictures)
         return list(torch.split(pictures, 1))
@@ -290,89 +312,3 @@ class TorchExecutor:
             value=type(call).__name__,
             next_step="paint a smaller picture or fewer at once, or close other programs",
         )
-
-
-def _nets(call: ModelCall) -> list[ModelRef]:
-    """The ControlNets of a Call, in the order of its `sorted_controls`."""
-    return [control.net for control in call.sorted_controls] if isinstance(call, Denoise) else []
-
-
-def _networks(call: ModelCall) -> tuple[NetworkUse, ...]:
-    """What a Call loads besides its model."""
-    return call.networks if isinstance(call, (Denoise, EncodeText, Exclusive)) else ()
-
-
-def _image_adapters(calls: Sequence[ModelCall]) -> list[ModelRef]:
-    """The image adapters of some Calls, each once."""
-    found = [call.images.adapter for call in calls if isinstance(call, Denoise) and call.images is not None]
-    return list(dict.fromkeys(found))
-
-
-def _row_regions(regions: RegionInput | None, row: int) -> RowRegions | None:
-    """The regions of one row of a Call."""
-    return None if regions is None or not regions.rows[row] else RowRegions(regions.shares, regions.rows[row])
-
-
-def _coupled(calls: Sequence[Denoise], rows: Sequence[tuple[int, int]]) -> list[Coupled]:
-    """The pairs of a batch of (Call, row of the Call) whose attention is coupled."""
-    at = {row: place for place, row in enumerate(rows)}
-    found: list[Coupled] = []
-    for index, call in enumerate(calls):
-        if call.words is not None and (index, call.words.edited) in at:
-            source, edited = at[index, call.words.source], at[index, call.words.edited]
-            found.append(Coupled(source, edited, call.words.control))
-    return found
-
-
-def _row_images(images: ImageInput | None, row: int) -> RowImages | None:
-    """What one row of a Call reads: the pictures, the empty picture (all zeros, as IP-Adapter has it), or nothing."""
-    if images is None:
-        return None
-    if images.rows[row]:
-        return RowImages(images.embeddings, images.weight, images.shares)
-    return RowImages(torch.zeros_like(images.embeddings[:1]), images.weight)
-
-
-def _control(nets: Sequence[ControlNet], calls: Sequence[Denoise], rows: Sequence[tuple[int, int]]) -> Control | None:
-    """What ControlNets and T2I-Adapters do in a batch of (Call, row of it); all Calls have the same control set."""
-    parts: list[ControlRows] = []
-    adapters: list[AdapterRows] = []
-    for place, net in enumerate(nets):
-        units = [calls[index].sorted_controls[place] for index, _ in rows]
-        if isinstance(net, LoadedT2IAdapter):
-            adapters.append(AdapterRows([net.features(unit.hint) for unit in units], *_acting(units, rows)))
-        elif not isinstance(net, LoadedLLLite):
-            hints = torch.cat([unit.hint for unit in units])
-            parts.append(ControlRows(net, hints, *_acting(units, rows), units[0].union_id))
-    return control_of(parts, adapters)
-
-
-def _lllites(nets: Sequence[ControlNet], calls: Sequence[Denoise], rows: Sequence[tuple[int, int]]) -> list[LLLiteRows]:
-    """The same of ControlNet-LLLites, which act inside the UNet."""
-    found: list[LLLiteRows] = []
-    for place, net in enumerate(nets):
-        if isinstance(net, LoadedLLLite):
-            units = [calls[index].sorted_controls[place] for index, _ in rows]
-            found.append(LLLiteRows(net, [net.embeddings(unit.hint) for unit in units], *_acting(units, rows)))
-    return found
-
-
-def _acting(units: Sequence[ControlInput], rows: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Strength, fading and masks of a unit's rows."""
-    weights = torch.tensor([unit.weight * unit.rows[row] for unit, (_, row) in zip(units, rows, strict=True)])
-    fading = torch.tensor([unit.fading for unit in units])
-    masked = any(unit.mask is not None for unit in units)
-    return weights, fading, torch.cat([_mask_of(unit) for unit in units]) if masked else None
-
-
-def _added(calls: Sequence[Denoise], rows: Sequence[tuple[int, int]]) -> Added | None:
-    """Pooled texts and sizes of a batch of (Call, row of the Call), for models that read them."""
-    if not calls[0].pooled:
-        return None
-    numbers = torch.tensor([astuple(calls[index].sizes[row]) for index, row in rows], dtype=torch.float32)
-    told = torch.tensor([calls[index].distilled for index, _ in rows])
-    return Added(torch.stack([calls[index].pooled[row] for index, row in rows]), numbers, told)
-
-
-def _mask_of(unit: ControlInput) -> Tensor:
-    return torch.ones_like(unit.hint[:, :1]) if unit.mask is None else unit.mask

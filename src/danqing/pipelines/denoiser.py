@@ -17,7 +17,7 @@ from danqing.pipelines.control import PassControl
 from danqing.pipelines.image_prompts import PassImages
 from danqing.pipelines.regions import PassRegion, PassRegions, blend
 from danqing.sampling.guidance import GuidanceSettings, combine_alone, guide, needs_uncond, perturbed_attention
-from danqing.spec.network import NetworkPlan, uses_at
+from danqing.spec.network import NetworkPlan, settled_steps, uses_at
 from danqing.spec.plan import PassPlan
 
 Blend = Callable[[Tensor, float], Tensor]
@@ -212,6 +212,7 @@ class Denoiser:
             pooled=pooled,
             sizes=tuple(size_numbers(planned, negative=negative) for negative in negatives) if pooled else (),
             networks=uses_at(networks, step, self.steps),
+            settled_steps=settled_steps(networks, step, self.steps),
             distilled=planned.guidance.distilled or 0.0,
             regions=None if stage.regions is None else stage.regions.attention(step, *counts),
         )

@@ -141,6 +141,17 @@ def uses_at(networks: tuple[NetworkPlan, ...], step: int, steps: int) -> tuple[N
     return tuple(use for plan in networks if (use := _use(plan, plan.unet_at(step, steps))).weight != 0)
 
 
+def settled_steps(networks: tuple[NetworkPlan, ...], step: int, steps: int) -> int:
+    """For how many steps together, this one among them, the same acts in the denoiser with the same strength."""
+    now = uses_at(networks, step, steps)
+    first, last = step, step
+    while first > 0 and uses_at(networks, first - 1, steps) == now:
+        first -= 1
+    while last < steps - 1 and uses_at(networks, last + 1, steps) == now:
+        last += 1
+    return last - first + 1
+
+
 def uses_in_text(networks: tuple[NetworkPlan, ...]) -> tuple[NetworkUse, ...]:
     """What acts in the text encoder; hypernetworks change the denoiser alone."""
     return tuple(use for plan in networks if plan.kind == "lora" and (use := _use(plan, plan.te)).weight != 0)

@@ -31,6 +31,7 @@ class Versions(Data):
     diffusers: str = ""
     device: str = ""
     precision: str = ""
+    executor: str = ""
 
 
 class Record(Data):

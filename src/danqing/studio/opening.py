@@ -51,6 +51,9 @@ def local_pool(settings: Settings) -> LocalPool:
 
 
 def worker_arguments(settings: Settings) -> tuple[str, ...]:
-    """What a worker is told about previews and compiling."""
-    arguments = ("--preview-every", str(settings.preview_every), "--decoded-every", str(settings.decoded_every))
+    """What a worker is told about previews and what computes."""
+    arguments = (
+        *("--preview-every", str(settings.preview_every), "--decoded-every", str(settings.decoded_every)),
+        *("--executor", settings.executor),
+    )
     return (*arguments, "--compile") if settings.compile else arguments

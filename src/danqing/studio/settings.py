@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     max_inflight: int = Field(default=16, ge=1, le=256, description="pictures that one worker paints at once")
     preview_every: int = Field(default=1, ge=0, le=1000, description="steps between live previews; 0 for none")
     decoded_every: int = Field(default=5, ge=0, le=1000, description="steps between previews by the VAE; 0 for none")
+    executor: Literal["auto", "torch", "openvino"] = Field(
+        default="auto", description="what computes; auto takes OpenVINO on a CPU where it is installed"
+    )
     compile: bool = Field(default=False, description="torch.compile the denoiser: slow first picture, then faster")
     undo_window_s: float = Field(default=7 * DAY_S, ge=0, description="how long a deleted picture can be restored")
     worker_ready_timeout_s: float = Field(default=180.0, gt=0, le=3600)

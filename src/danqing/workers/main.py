@@ -47,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
                 preview_every=options.preview_every,
                 decoded_every=options.decoded_every,
                 compiled=options.compile,
+                executor=options.executor,
             ),
             send,
         )
@@ -73,6 +74,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--preview-every", type=int, default=1, help="steps between previews; 0 for none")
     parser.add_argument("--decoded-every", type=int, default=0, help="steps between previews decoded by the VAE")
     parser.add_argument("--compile", action="store_true", help="compile the denoiser with torch.compile")
+    parser.add_argument("--executor", default="auto", help="what computes: auto, torch or openvino")
     parser.add_argument("--probe", action="store_true", help="print what this device can do and leave")
     return parser.parse_args(argv)
 

@@ -22,7 +22,7 @@ from PIL import Image
 
 from danqing import __version__
 from danqing.engine import Engine, EngineOptions, Finished, Previewed, Progressed, SessionEvent
-from danqing.engine.torch_executor import TorchExecutor
+from danqing.engine.executors import executor_name, explain_executor, open_executor
 from danqing.models import offloading, residency
 from danqing.models import precision as precisions
 from danqing.models.catalog import Catalog
@@ -56,6 +56,7 @@ class PainterOptions:
         preview_every: Steps between previews; 0 for none.
         decoded_every: Steps between previews decoded by the VAE; 0 for none.
         compiled: Compile the denoiser.
+        executor: What computes, as for `open_executor`.
     """
 
     data_dir: Path
@@ -65,6 +66,7 @@ class PainterOptions:
     preview_every: int = 1
     decoded_every: int = 0
     compiled: bool = False
+    executor: str = "auto"
 
 
 @dataclass
@@ -105,7 +107,7 @@ class Painter:
         self.precision = precisions.choose(self.device, options.precision)
         self.blobs = BlobStore(options.data_dir)
         self._loader = Loader(Catalog(options.models_dir), self.device, fast_cpu=not options.compiled)
-        executor = TorchExecutor(self._loader, compiled=options.compiled)
+        executor = open_executor(self._loader, options.executor, compiled=options.compiled)
         self.engine = Engine(executor, EngineOptions(options.preview_every, options.decoded_every))
         self.jobs: dict[str, _Running] = {}
         self._saver = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
@@ -126,6 +128,7 @@ class Painter:
             diffusers=importlib.metadata.version("diffusers"),
             device=_device_name(self.device),
             precision=self.precision.name,
+            executor=executor_name(self.device.type, self.options.executor, compiled=self.options.compiled),
         )
 
     def choices(self) -> tuple[str, ...]:
@@ -135,7 +138,9 @@ class Painter:
             self.device.type, offloading.free_bytes(self.device), self.precision.denoiser.itemsize, host
         )
         loaded = (f"{name}: {one.kind}: {one.reason}" for name, one in self._loader.residencies.items())
-        return (*precisions.explain(self.device, self.options.precision, self._loader.budget_bytes), *places, *loaded)
+        computed = explain_executor(self.device.type, self.options.executor, compiled=self.options.compiled)
+        formats = precisions.explain(self.device, self.options.precision, self._loader.budget_bytes)
+        return (*computed, *formats, *places, *loaded)
 
     def memory_bytes(self) -> int:
         """Memory of the device."""

@@ -25,6 +25,9 @@ from danqing.spec.model import ModelInfo
 Control = Callable[[NetInput], dict[str, Any]]
 """What the UNet reads → arguments of diffusers' UNet that carry residuals."""
 
+Network = Callable[[Tensor, Tensor, Tensor, dict[str, Any]], Tensor]
+"""Scaled input, timesteps, context, what else diffusers' UNet is told → its answer."""
+
 
 @dataclass(frozen=True, eq=False)
 class Added:
@@ -90,10 +93,13 @@ class StableDiffusion:
         perturbed: bool,
         control: Control | None = None,
         added: Added | None = None,
+        network: Network | None = None,
     ) -> Tensor:
         """`estimate` without gradients; what it answers takes part in none."""
         with torch.inference_mode():
-            return self.estimate(x, sigma, context, extra, perturbed=perturbed, control=control, added=added)
+            return self.estimate(
+                x, sigma, context, extra, perturbed=perturbed, control=control, added=added, network=network
+            )
 
     def estimate(  # noqa: PLR0913
         self,
@@ -105,6 +111,7 @@ class StableDiffusion:
         perturbed: bool,
         control: Control | None = None,
         added: Added | None = None,
+        network: Network | None = None,
     ) -> Tensor:
         """D(x, σ): the estimate of the clean latents.
 
@@ -116,6 +123,7 @@ class StableDiffusion:
             perturbed: Identity self-attention in the mid block (PAG).
             control: What is added inside the UNet, a function of what the UNet reads.
             added: What SDXL reads besides.
+            network: What stands for the denoiser's own module.
 
         Returns:
             float32 [b, c, h, w].
@@ -137,7 +145,7 @@ class StableDiffusion:
         if control is not None:
             options |= control(NetInput(scaled, timesteps, context, options.get("added_cond_kwargs")))
         with self._perturbed() if perturbed else _nothing():
-            output = self._network(scaled, timesteps, context, options)
+            output = (network or self._network)(scaled, timesteps, context, options)
         return denoised_from(prediction, x, output.to(x.device, torch.float32), sigma)
 
     def _network(self, scaled: Tensor, timesteps: Tensor, context: Tensor, options: dict[str, Any]) -> Tensor:
@@ -150,16 +158,31 @@ class StableDiffusion:
         return {}
 
     @torch.inference_mode()
-    def encode_image(self, image: Tensor) -> Tensor:
-        """Latents float32 [b, c, h, w] of pictures [b, 3, H, W] in [−1, 1]: the mode of the posterior, scaled."""
-        posterior = self.vae.encode(image.to(self.device, self.precision.vae)).latent_dist
-        latent = posterior.mode().to(image.device, torch.float32)
+    def encode_image(self, image: Tensor, encoder: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Latents float32 [b, c, h, w] of pictures [b, 3, H, W] in [−1, 1]: the mode of the posterior, scaled.
+
+        Args:
+            image: The pictures.
+            encoder: What stands for the autoencoder's own: pictures to mean and log variance [b, 2c, h, w].
+        """
+        if encoder is not None and not self.vae.use_tiling:
+            latent = encoder(image).chunk(2, dim=1)[0]
+        else:
+            posterior = self.vae.encode(image.to(self.device, self.precision.vae)).latent_dist
+            latent = posterior.mode().to(image.device, torch.float32)
         return (latent - self._shift) * self._scale
 
     @torch.inference_mode()
-    def decode(self, latent: Tensor) -> Tensor:
-        """Pictures float32 [b, 3, H, W] of latents [b, c, h, w], nominally in [−1, 1]."""
+    def decode(self, latent: Tensor, decoder: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Pictures float32 [b, 3, H, W] of latents [b, c, h, w], nominally in [−1, 1].
+
+        Args:
+            latent: Scaled as the denoiser has them.
+            decoder: What stands for the autoencoder's own: latents, not scaled, to pictures.
+        """
         unscaled = latent / self._scale + self._shift
+        if decoder is not None and not self.vae.use_tiling:
+            return decoder(unscaled)
         return self.vae.decode(unscaled.to(self.device, self.precision.vae), return_dict=False)[0].to(
             latent.device, torch.float32
         )

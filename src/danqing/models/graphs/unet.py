@@ -1,0 +1,231 @@
+"""UNets of Stable Diffusion and their ControlNets as graphs.
+
+What depends on the time alone is computed outside, in float32: waves of timesteps up to 999 would not survive a graph
+in bfloat16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from diffusers import ControlNetModel, UNet2DConditionModel
+from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
+from diffusers.models.unets.unet_2d_blocks import (
+    CrossAttnDownBlock2D,
+    CrossAttnUpBlock2D,
+    DownBlock2D,
+    UNetMidBlock2D,
+    UNetMidBlock2DCrossAttn,
+    UpBlock2D,
+)
+from openvino import opset15 as op
+from torch import Tensor, nn
+
+from danqing.models.graphs.blocks import larger, resnet, smaller, transformer
+from danqing.models.graphs.emit import Changes, Emitter, Node, NotExpressible, Written, absent, only
+
+SAMPLE, TIME, CONTEXT, HINT, FEATURE = "sample", "time", "context", "hint", "feature"
+
+
+def residual_name(index: int) -> str:
+    """The input for the residual of a skip connection, in the order of the UNet; the middle's is the last."""
+    return f"residual_{index}"
+
+
+def unet_graph(
+    unet: Any, dtype: torch.dtype, changes: Changes | None = None, *, kept: Sequence[int] = ()
+) -> Written:
+    """A UNet as a graph of any batch, height, width and number of tokens.
+
+    Inputs: `sample` [b, c, h, w], `time` [b, e] (`time_embedding`), `context` [b, t, d], and `residual_i` for the
+    residuals of ControlNets, [1, 1, 1, 1] of zeros where there are none. Outputs: [b, c, h, w], and what enters the
+    kept branches. All float32.
+
+    Args:
+        unet: diffusers' UNet, on the CPU.
+        dtype: What it is computed in: float32 or bfloat16.
+        changes: What networks add to its layers.
+        kept: Branches (see `danqing.models.shallow`), ascending.
+
+    Raises:
+        NotExpressible: It has parts that no graph is written for.
+    """
+    emit, given = _begun(unet, dtype, changes)
+    skips, x = _down_and_mid(emit, unet, *given)
+    # Zeros of one pixel cost nothing here, a second graph for ControlNets would hold all weights once more.
+    skips = [op.add(skip, _residual(emit, index)) for index, skip in enumerate(skips)]
+    x = op.add(x, _residual(emit, len(skips)))
+    found: dict[int, Node] = {}
+    x = _up(emit, unet, (x, skips), given[1:], found)
+    return emit.graph([x, *(found[branch] for branch in kept)], "unet")
+
+
+def outer_graph(unet: Any, dtype: torch.dtype, branch: int, changes: Changes | None = None) -> Written:
+    """The outer blocks of a UNet as a graph, without the deep ones.
+
+    Inputs: as of `unet_graph`, with residuals for the computed skip connections alone, and `feature` [b, f, h', w'],
+    what entered the branch at an earlier step. Output: [b, c, h, w]. The last residual is always as large as its skip
+    connection, which nothing else reads: OpenVINO adds it within a convolution, and cannot stretch it there.
+
+    Args:
+        unet: diffusers' UNet, on the CPU.
+        dtype: What it is computed in.
+        branch: See `danqing.models.shallow`.
+        changes: What networks add to its layers.
+
+    Raises:
+        NotExpressible: It has parts that no graph is written for.
+    """
+    emit, given = _begun(unet, dtype, changes)
+    skips, _ = _down(emit, unet, *given, count=branch + 1)
+    skips = [op.add(skip, _residual(emit, index)) for index, skip in enumerate(skips)]
+    feature = emit.input(FEATURE, (-1, -1, -1, -1))
+    return emit.graph([_up(emit, unet, (feature, skips), given[1:], {})], "outer")
+
+
+def controlnet_graph(net: Any, dtype: torch.dtype) -> Written:
+    """A ControlNet as a graph.
+
+    Inputs: as of `unet_graph`, and `hint` [b, 3, 8h, 8w]. Outputs: one residual for each skip connection of the UNet,
+    and the middle's.
+
+    Args:
+        net: diffusers' ControlNet, on the CPU.
+        dtype: What it is computed in.
+
+    Raises:
+        NotExpressible: It has parts that no graph is written for.
+    """
+    only(net, ControlNetModel)
+    _check_embeddings(net)
+    if net.config["global_pool_conditions"] or net.config["controlnet_conditioning_channel_order"] != "rgb":
+        raise NotExpressible("a ControlNet that pools, or reads its map as BGR")
+    emit = Emitter(dtype)
+    x = emit.input(SAMPLE, (-1, net.config["in_channels"], -1, -1))
+    emb = emit.silu(emit.input(TIME, (-1, net.time_embedding.linear_2.out_features)))
+    context = emit.input(CONTEXT, (-1, -1, _context_width(net)))
+    hint = emit.input(HINT, (-1, net.config["conditioning_channels"], -1, -1))
+    x = op.add(emit.conv(net.conv_in, x), _hint(emit, net.controlnet_cond_embedding, hint))
+    skips, x = _down_and_mid(emit, net, x, emb, context)
+    found = [emit.conv(conv, skip) for conv, skip in zip(net.controlnet_down_blocks, skips, strict=True)]
+    return emit.graph([*found, emit.conv(net.controlnet_mid_block, x)], "controlnet")
+
+
+def time_embedding(net: Any, timesteps: Tensor, context: Tensor, added: Mapping[str, Tensor] | None) -> Tensor:
+    """What a UNet or ControlNet makes of times, pooled words and SDXL's sizes: float32 [b, e].
+
+    By the network's own modules, in their number format.
+
+    Args:
+        net: The network.
+        timesteps: [b].
+        context: Words [b, t, d] in the network's format.
+        added: What SDXL reads besides, as diffusers names it.
+    """
+    waves = net.time_proj(timesteps).to(context.dtype)
+    emb: Tensor = net.time_embedding(waves)
+    kind = net.config["addition_embed_type"]
+    if kind == "text":
+        emb = emb + net.add_embedding(context)
+    if kind == "text_time" and added is not None:
+        ids = net.add_time_proj(added["time_ids"].flatten()).reshape(len(timesteps), -1)
+        emb = emb + net.add_embedding(torch.cat([added["text_embeds"], ids], dim=-1).to(emb.dtype))
+    return emb.float()
+
+
+def _begun(unet: Any, dtype: torch.dtype, changes: Changes | None) -> tuple[Emitter, tuple[Node, Node, Node]]:
+    """What leaves a UNet's first convolution, its times and its words."""
+    only(unet, UNet2DConditionModel)
+    _check_embeddings(unet)
+    if unet.config["conv_out_kernel"] != 3 or unet.config["center_input_sample"]:
+        raise NotExpressible("a UNet with an unusual beginning or end")
+    emit = Emitter(dtype, changes)
+    x = emit.input(SAMPLE, (-1, unet.config["in_channels"], -1, -1))
+    emb = emit.silu(emit.input(TIME, (-1, unet.time_embedding.linear_2.out_features)))
+    context = emit.input(CONTEXT, (-1, -1, _context_width(unet)))
+    return emit, (emit.conv(unet.conv_in, x), emb, context)
+
+
+def _up(
+    emit: Emitter, unet: Any, begun: tuple[Node, list[Node]], given: tuple[Node, Node], found: dict[int, Node]
+) -> Node:
+    """The last blocks, as many as there are skip connections for; `found` gets what enters each branch."""
+    x, skips = begun
+    emb, context = given
+    left = sum(len(block.resnets) for block in unet.up_blocks) - len(skips)
+    for block in unet.up_blocks:
+        only(block, UpBlock2D, CrossAttnUpBlock2D)
+        absent(block, "s1", "s2", "b1", "b2")
+        inner, left = min(left, len(block.resnets)), max(left - len(block.resnets), 0)
+        if inner == len(block.resnets):
+            continue
+        for index, part in list(enumerate(block.resnets))[inner:]:
+            found[len(skips) - 1] = x
+            x = resnet(emit, part, op.concat([x, skips.pop()], 1), emb)
+            if isinstance(block, CrossAttnUpBlock2D):
+                x = transformer(emit, block.attentions[index], x, context)
+        for part in block.upsamplers or ():
+            x = larger(emit, part, x)
+    only(unet.conv_act, nn.SiLU)
+    return emit.conv(unet.conv_out, emit.silu(emit.group_norm(unet.conv_norm_out, x)))
+
+
+def _down(
+    emit: Emitter, net: Any, x: Node, emb: Node, context: Node, *, count: int | None = None
+) -> tuple[list[Node], Node]:
+    """The skip connections, all or the first few, and what leaves the last of these blocks."""
+    skips = [x]
+    for block in net.down_blocks:
+        only(block, DownBlock2D, CrossAttnDownBlock2D)
+        for index, part in enumerate(block.resnets):
+            if len(skips) == count:
+                return skips, x
+            x = resnet(emit, part, x, emb)
+            if isinstance(block, CrossAttnDownBlock2D):
+                x = transformer(emit, block.attentions[index], x, context)
+            skips.append(x)
+        for part in block.downsamplers or ():
+            if len(skips) == count:
+                return skips, x
+            x = smaller(emit, part, x)
+            skips.append(x)
+    return skips, x
+
+
+def _down_and_mid(emit: Emitter, net: Any, x: Node, emb: Node, context: Node) -> tuple[list[Node], Node]:
+    """The skip connections, and what leaves the middle."""
+    skips, x = _down(emit, net, x, emb, context)
+    middle = net.mid_block
+    only(middle, UNetMidBlock2DCrossAttn, UNetMidBlock2D)
+    x = resnet(emit, middle.resnets[0], x, emb)
+    for attention, part in zip(middle.attentions, middle.resnets[1:], strict=True):
+        x = resnet(emit, part, transformer(emit, attention, x, context), emb)
+    return skips, x
+
+
+def _residual(emit: Emitter, index: int) -> Node:
+    return emit.input(residual_name(index), (-1, -1, -1, -1))
+
+
+def _hint(emit: Emitter, module: Any, x: Node) -> Node:
+    only(module, ControlNetConditioningEmbedding)
+    x = emit.silu(emit.conv(module.conv_in, x))
+    for block in module.blocks:
+        x = emit.silu(emit.conv(block, x))
+    return emit.conv(module.conv_out, x)
+
+
+def _check_embeddings(net: Any) -> None:
+    """Refuse what is computed outside of the graph and not by `time_embedding`."""
+    absent(net, "class_embedding", "time_embed_act", "encoder_hid_proj")
+    if net.config["addition_embed_type"] not in (None, "text", "text_time"):
+        raise NotExpressible(f"an additional embedding of {net.config['addition_embed_type']}")
+
+
+def _context_width(net: Any) -> int:
+    width = net.config["cross_attention_dim"]
+    if not isinstance(width, int):
+        raise NotExpressible("a context whose width differs from block to block")
+    return width
