@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from benchmarks._models import MINI, TINY, write_folder
 from benchmarks._report import Options
+from danqing.engine.executors import open_executor
 from danqing.engine.torch_executor import TorchExecutor
 from danqing.models.catalog import Catalog
 from danqing.models.diffusers_folders import CHECKPOINT_DIR
@@ -47,8 +49,13 @@ class Workbench:
     loader: Loader
 
     def executor(self) -> TorchExecutor:
-        """A new executor over the loaded model: its text cache is empty."""
-        return TorchExecutor(self.loader)
+        """The executor over the loaded model, its graphs as they are and its text cache empty."""
+        self._opened.forget_texts()
+        return self._opened
+
+    @cached_property
+    def _opened(self) -> TorchExecutor:
+        return open_executor(self.loader)
 
     def plan(self, prompt: str, seed: int, steps: int | None = None, *, precision: str = "auto", **more: Any) -> Plan:
         """The Plan of one picture; whatever is not said is the model's own."""

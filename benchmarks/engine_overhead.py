@@ -1,14 +1,14 @@
 """Engine wall time for one built-in picture over the bare sum of its model calls (bar: at most 1.03).
 
-The bare side calls the same modules (text encoder, UNet, VAE) with the very tensors that the engine gave them, recorded
-once, and does nothing else. Both are timed in turns in one process.
+The bare side calls the same modules and graphs (text encoder, UNet, VAE) with the very tensors that the engine gave
+them, recorded once, and does nothing else. Both are timed in turns in one process.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from benchmarks._bench import BRIEFS, NoPictures, Workbench, workbench
 from benchmarks._report import Options, Outcome, run
 from benchmarks._timing import alternate
 from danqing.engine import Engine, Finished, SessionEvent
+from danqing.engine.executors import uses_openvino
 from danqing.models.families.sd import StableDiffusion
 from danqing.pipelines import expected_calls, paint
 from danqing.spec.plan import Plan
@@ -58,21 +59,42 @@ class Recorder:
 
 
 @contextmanager
-def recorded(model: StableDiffusion) -> Iterator[Recorder]:
-    """Record every forward of text encoder, UNet and VAE inside the block."""
+def recorded(model: StableDiffusion, *, graphs: bool) -> Iterator[Recorder]:
+    """Record every forward of text encoder, UNet and VAE inside the block, as modules or as graphs."""
     recorder = Recorder([])
-    parts = {"text": model.text.model, "unet": model.unet, "vae.post_quant": model.vae.post_quant_conv}
-    parts |= {"vae.decoder": model.vae.decoder}
+    parts = {"text": model.text.model}
+    if graphs:
+        parts |= {"unet.time": model.unet.time_embedding, "unet.words": getattr(model.unet, "add_embedding", None)}
+    else:
+        parts |= {"unet": model.unet, "vae.post_quant": model.vae.post_quant_conv, "vae.decoder": model.vae.decoder}
     handles = [
         module.register_forward_pre_hook(recorder.hook(name), with_kwargs=True)
         for name, module in parts.items()
         if module is not None
     ]
     try:
-        yield recorder
+        with _recorded_graphs(recorder) if graphs else nullcontext():
+            yield recorder
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def _recorded_graphs(recorder: Recorder) -> Iterator[None]:
+    from danqing.models.graphs.compiled import CompiledGraph
+
+    stock = CompiledGraph.__call__
+
+    def keep(graph: CompiledGraph, *given: Any) -> Any:
+        recorder.forwards.append(("graph", lambda: stock(graph, *given)))
+        return stock(graph, *given)
+
+    CompiledGraph.__call__ = keep  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        CompiledGraph.__call__ = stock  # type: ignore[method-assign]
 
 
 def measure(options: Options) -> Outcome:
@@ -81,7 +103,7 @@ def measure(options: Options) -> Outcome:
         plan = bench.plan(BRIEFS[0], seed=1)
         model = bench.loader.get(plan.base.model, None, plan.precision)
         paint_one(bench, plan)
-        with recorded(model) as recorder:
+        with recorded(model, graphs=uses_openvino(bench.device.type)) as recorder:
             paint_one(bench, plan)
         names = [name for name, _ in recorder.forwards]
 

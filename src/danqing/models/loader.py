@@ -43,6 +43,10 @@ class Loader:
         device: Where they compute.
         fast_cpu: As for `prepare.prepare_denoiser`; off where the denoiser is to be compiled.
         budget_bytes: How many bytes of weights may stay; half the machine's memory if not given.
+
+    Attributes:
+        residencies: Where the weights of the loaded models stay, by name.
+        beside_bytes: What an executor keeps of a model in forms of its own; counts as the model's.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Loader:
         self.fast_cpu = fast_cpu
         self.budget_bytes = budget_bytes or _half_the_memory(device)
         self.residencies: dict[str, Residency] = {}
+        self.beside_bytes: Callable[[Resident], int] = lambda _: 0
         self._painting: WeakValueDictionary[tuple[str, str | None, str], foreign.ForeignModel] = WeakValueDictionary()
         self._loaded: OrderedDict[tuple[str, str | None, str], Resident] = OrderedDict()
 
@@ -213,8 +218,11 @@ class Loader:
                 return info
         raise not_installed("the model", wanted, "model")
 
+    def _held_bytes(self, model: Resident) -> int:
+        return model.size_bytes + self.beside_bytes(model)
+
     def _trim(self) -> None:
-        while len(self._loaded) > 1 and sum(m.size_bytes for m in self._loaded.values()) > self.budget_bytes:
+        while len(self._loaded) > 1 and sum(map(self._held_bytes, self._loaded.values())) > self.budget_bytes:
             self._loaded.popitem(last=False)
 
 
