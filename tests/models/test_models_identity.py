@@ -657,6 +657,30 @@ def test_hypernetwork_says_its_structure():
     assert told(shapes, form="pickle").facts["layer_structure"] == ("1", "2", "1")
 
 
+def hypernetwork(*widths):
+    return {f"{width}.{side}.linear.0.weight": (width, width) for width in widths for side in (0, 1)}
+
+
+def test_a_hypernetwork_or_a_word_is_told_by_what_its_file_says_before_its_widths():
+    own = {"sd_checkpoint_name": "danqing-mini", "sd_checkpoint": "d387ae8a97"}
+    assert told(hypernetwork(192, 224, 256), own, form="pickle").family == "danqing"
+    assert told({"emb_params": (4, 256)}, own).family == "danqing"
+    assert told(hypernetwork(320, 768), {"ss_base_model_version": "sd_v2"}, form="pickle").family == "sd2"
+    assert told({"emb_params": (4, 1024)}, {"ss_base_model_version": "sdxl_base_v1-0"}).family == "sdxl"
+
+
+def test_a_checkpoints_name_tells_no_family():
+    other = {"sd_checkpoint_name": "flux-of-sdxl"}
+    assert told(hypernetwork(320, 768), other, form="pickle").family == "sd1"
+    assert told({"emb_params": (4, 1024)}, other).family == "sd2"
+
+
+def test_a_hypernetwork_of_widths_that_nobody_has_is_for_nobody():
+    identity = told(hypernetwork(192, 224, 256), form="pickle")
+    assert (identity.kind, identity.family) == ("hypernetwork", None)
+    assert told(hypernetwork(320, 640), form="pickle").family == "sd1"
+
+
 def test_tiny_models_of_unusual_width_are_told_by_their_structure():
     tiny = unet(channels=32, context=64)
     assert told(layouts.ldm_unet(tiny)).family == "sd1"

@@ -59,6 +59,20 @@ def test_what_stands_beside_a_file_is_on_its_card(folder, cards):
     assert cards.preview("lora", "ink") == path.with_suffix(".preview.png")
 
 
+def test_notes_of_networks_are_what_their_cards_show(folder, cards):
+    path = lora(folder / "Lora" / "ink.safetensors", metadata={"modelspec.trigger_phrase": "own words"})
+    lora(folder / "Lora" / "plain.safetensors", metadata={"modelspec.trigger_phrase": "own words"})
+    infos = cards.shelf.list("lora")
+    gone = infos[0].model_copy(update={"path": str(folder / "gone" / "x.safetensors")})
+    assert [one.preferred_weight for one in cards.notes([*infos, gone])] == [None, None, None]
+    # Written beside it since: seen without a new start.
+    path.with_suffix(".json").write_text(json.dumps({"activation text": "ink wash", "preferred weight": 0.6}))
+    ink, plain, lost = cards.notes([*infos, gone])
+    assert (ink.preferred_weight, ink.trigger_words) == (0.6, ("ink wash",))
+    assert (plain.preferred_weight, plain.trigger_words) == (None, ("own words",))
+    assert (lost.preferred_weight, lost.trigger_words) == (None, ("own words",))
+
+
 def test_trigger_words_come_from_notes_then_sites_then_the_file(folder, cards):
     tags = json.dumps({"set": {"mei": 20, "girl": 3}})
     lora(folder / "Lora" / "own.safetensors", metadata={"ss_tag_frequency": tags})

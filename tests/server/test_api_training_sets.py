@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from door_studio import API, problem, submit
+from door_studio import API, MODEL, problem, submit
 
 sys.path.append(str(Path(__file__).parents[1] / "sets"))
 from set_makers import pack, picture
@@ -53,6 +53,28 @@ def test_a_set_from_a_recipe_to_its_grid(client):
         assert client.get(f"{SETS}/Starry/pictures", params=query).json()["total"] == count
     listed = client.get(SETS).json()
     assert (listed["sets"][0]["pictures"], listed["sets"][0]["cover"]) == (2, "a b.png")
+
+
+def test_sizes_are_those_of_the_model_that_is_named(client, studio, monkeypatch):
+    small = MODEL.model_copy(
+        update={"block_widths": (192, 224, 256), "defaults": MODEL.defaults.model_copy(update={"size_px": 128})}
+    )
+    monkeypatch.setattr(studio, "models", lambda: [small, MODEL.model_copy(update={"name": "other"})])
+    begin(client)
+    send(client, ("a.png", picture(1)), ("b.png", picture(2)))
+
+    def sizes(**asked):
+        answer = client.get(f"{SETS}/Starry/buckets", params=asked).json()
+        sides = [row[side] for row in answer["buckets"] for side in ("width_px", "height_px")]
+        assert sides
+        assert all(side % answer["step_px"] == 0 for side in sides)
+        return answer["size_px"], answer["step_px"]
+
+    assert sizes(model="danqing-mini") == (128, 32)
+    assert sizes(model="danqing-mini", size_px=256) == (256, 32)
+    assert sizes(model="danqing-mini", step_px=16) == (128, 16)
+    assert sizes(model="other") == sizes() == (512, 64)  # its levels are not known
+    problem(client.get(f"{SETS}/Starry/buckets", params={"model": "nobody"}), 404)
 
 
 def test_edits_by_many_and_back(client):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
+from danqing.cli.main import run
 from danqing.models.catalog import Catalog
 from danqing.models.diffusers_folders import BUILTIN_DIR
 from danqing.models.network_cards import NetworkCards
@@ -25,6 +28,7 @@ from danqing.training.samples.make import FOLDERS, Places, make, orders
 from danqing.training.samples.sets import make_set
 
 LIMIT_BYTES = 10_000_000
+DOCS = Path(__file__).parents[2] / "docs" / "samples.md"
 SAMPLES = {sample.name: sample for sample in load_samples()}
 
 
@@ -133,18 +137,54 @@ def test_a_sample_goes_from_drawings_to_the_shelf(drawings, tmp_path):
     assert beside == {".safetensors", ".md", ".json", ".preview.png", ".sheet.webp"}
 
 
-def test_the_shelf_is_whole_and_small():
-    total = 0
+def files_of(sample: Sample, shelf: Path = BUILTIN_DIR) -> list[Path]:
+    """What should lie on the shelf: the weights, and all that stands beside them."""
+    method = sample.request["method"]
+    weights = ".pt" if method == "hypernetwork" else ".safetensors"
+    folder = shelf / FOLDERS[method]
+    return [folder / f"{sample.name}{ending}" for ending in (weights, ".md", ".json", ".preview.png", ".sheet.webp")]
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_sample_lies_whole_on_the_shelf(name):
+    sample = SAMPLES[name]
+    files = files_of(sample)
+    assert [path.name for path in files if not path.is_file()] == []
+    card = files[1].read_text(encoding="utf-8")
+    assert sample.licence_note.rstrip(".") in card
+
+
+def test_the_shelf_is_small_and_nothing_else_lies_there():
+    wanted = {path for sample in SAMPLES.values() for path in files_of(sample)}
+    found = {path for folder in set(FOLDERS.values()) for path in (BUILTIN_DIR / folder).iterdir()}
+    assert found == wanted
+    assert sum(path.stat().st_size for path in found) <= LIMIT_BYTES
+
+
+def test_the_strength_that_suits_a_sample_is_the_same_everywhere():
+    page = DOCS.read_text(encoding="utf-8")
     for sample in SAMPLES.values():
-        folder = BUILTIN_DIR / FOLDERS[sample.request["method"]]
-        for ending in (".safetensors", ".md", ".json", ".preview.png", ".sheet.webp"):
-            path = folder / f"{sample.name}{ending}"
-            weights = path if path.is_file() else path.with_suffix(".pt")
-            assert weights.is_file(), path
-            total += weights.stat().st_size
-        card = (folder / f"{sample.name}.md").read_text(encoding="utf-8")
-        assert sample.licence_note.rstrip(".") in card
-    assert total <= LIMIT_BYTES
+        _, card, notes, *_ = files_of(sample)
+        told = json.loads(notes.read_text(encoding="utf-8"))
+        assert told["preferred weight"] == sample.weight, sample.name
+        tag = {"lora": "lora", "hypernetwork": "hypernet"}.get(sample.request["method"])
+        calls = rf"<(?:lora|hypernet):{sample.name}:[^>]*>"
+        wanted = {f"<{tag}:{sample.name}:{sample.weight:g}>"} if tag else set()
+        assert set(re.findall(calls, page)) == wanted
+        assert set(re.findall(calls, card.read_text(encoding="utf-8"))) == wanted
+    assert any(sample.weight < 1 for sample in SAMPLES.values())
+
+
+def test_danqing_models_says_how_each_is_written_and_for_whom(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DANQING_DATA_DIR", str(tmp_path))
+    assert run(["models"]) == 0
+    said = {line.split("\t")[0]: line.split("\t")[4] for line in capsys.readouterr().out.splitlines()[1:]}
+    assert said["blueprint"] == "for danqing, write <lora:blueprint:0.6>; trigger words lantu style"
+    assert said["penline"] == "for danqing, write <hypernet:penline:1>; trigger words pnx style"
+    assert said["inkline"] == "for danqing, write inkline"
+    for sample in SAMPLES.values():
+        if sample.request["method"] == "lora":
+            assert f"<lora:{sample.name}:{sample.weight:g}>" in said[sample.name]
 
 
 def test_the_catalogue_finds_them_and_they_fit_the_built_in_model():
@@ -152,7 +192,10 @@ def test_the_catalogue_finds_them_and_they_fit_the_built_in_model():
     cards = {card.name: card for card in NetworkCards(catalog.networks).list(catalog.find("danqing-mini"))}
     assert set(cards) == set(SAMPLES)
     assert all(card.misfit is None and card.preview for card in cards.values())
-    assert {cards[name].family for name, sample in SAMPLES.items() if sample.request["method"] == "lora"} == {"danqing"}
+    assert {card.family for card in cards.values()} == {"danqing"}
+    assert {name: card.preferred_weight for name, card in cards.items()} == {
+        name: sample.weight for name, sample in SAMPLES.items()
+    }
     assert cards["van-gogh"].trigger_words == (SAMPLES["van-gogh"].trigger,)
 
 

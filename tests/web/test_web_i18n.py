@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 import pytest
@@ -98,6 +99,17 @@ def test_every_error_kind_has_words():
 
 def without_comments(script):
     return re.sub(r"/\*.*?\*/|(?<!:)//[^\n]*", "", script.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_annotators_that_the_training_page_names_are_ones_it_can_take(language):
+    named: list[str] = []
+    for word in re.findall(r"[a-z][a-z_]+", words(language)["tr.f.annotator.tip"]):
+        with contextlib.suppress(DanqingError):
+            info = find_annotator(word)
+            assert info.weights is None, word
+            named.append(info.key)
+    assert len(named) >= 3
 
 
 def test_no_word_is_unused():

@@ -116,7 +116,13 @@ def test_sizes_are_counted_and_the_picture_that_is_alone_is_cropped(tab):
     expect(page.locator(".dt-bucket-view [role=status]")).to_have_text(
         say("en", "tr.buckets.wrong", least=32, most=2048)
     )
-    page.click("[data-size='128']")
+    expect(page.locator("dialog [name=model]")).to_have_value("danqing-mini")
+    page.select_option("dialog [name=model]", ":sdxl")
+    expect(page.locator("[name=size_px]")).to_have_value("1024")
+    expect(page.locator(".dt-bucket-step")).to_have_text(say("en", "tr.buckets.step", step=64))
+    page.select_option("dialog [name=model]", "danqing-mini")
+    expect(page.locator("[name=size_px]")).to_have_value("128")
+    expect(page.locator(".dt-bucket-step")).to_have_text(say("en", "tr.buckets.step", step=32))
     expect(page.locator("[data-bucket='128x128']")).to_contain_text("2 pictures")
     expect(page.locator(".dt-bucket")).to_have_count(2)
     page.click("[data-alone='c.png']")
@@ -127,6 +133,17 @@ def test_sizes_are_counted_and_the_picture_that_is_alone_is_cropped(tab):
     expect(page.locator(".dt-bucket-view [role=status]")).to_contain_text("3 pictures in 1 size; 0 %")
     page.keyboard.press("Escape")
     expect(page.locator('[data-file="c.png"] .dt-badges')).to_contain_text(say("en", "tr.cropped"))
+
+
+def test_sizes_begin_with_the_model_that_was_last_chosen_to_train_on(tab):
+    page = tab.show("train/style?set=Sides", ".dt-form [name=model]")
+    page.select_option(".dt-form [name=model]", "danqing-mini-4step")
+    tab.show("set/Sides", ".dt-set.ready .dt-tile")
+    with page.expect_response(re.compile("/buckets")) as answered:
+        page.click("[data-act=buckets]")
+    expect(page.locator("dialog [name=model]")).to_have_value("danqing-mini-4step")
+    assert "model=danqing-mini-4step" in answered.value.url
+    page.keyboard.press("Escape")
 
 
 def test_pictures_of_the_gallery_join_a_set(tab):

@@ -37,11 +37,15 @@ def list_models(options: StudioOptions) -> None:
         nets = list(studio.controlnets())
         adapters = list(studio.image_adapters())
         networks = studio.networks()
+        notes = studio.network_notes(networks)
     data = {
         "models": [info.model_dump(mode="json") | {"short_hash": info.short_hash} for info in found],
         "controlnets": [net.model_dump(mode="json") | {"short_hash": net.short_hash} for net in nets],
         "image_adapters": [one.model_dump(mode="json") | {"short_hash": one.short_hash} for one in adapters],
-        "networks": [one.model_dump(mode="json") | {"short_hash": one.short_hash} for one in networks],
+        "networks": [
+            one.model_dump(mode="json") | {"short_hash": one.short_hash, "preferred_weight": said.preferred_weight}
+            for one, said in zip(networks, notes, strict=True)
+        ],
     }
     terminal_of(options).table(
         data,
@@ -49,7 +53,10 @@ def list_models(options: StudioOptions) -> None:
         [(info.name, info.family, info.short_hash, f"{info.defaults.size_px} px", info.description) for info in found]
         + [(net.name, "ControlNet", net.short_hash, "", net.description or _levels(net)) for net in nets]
         + [(one.name, "IP-Adapter", one.short_hash, "", one.description or _base(one)) for one in adapters]
-        + [(one.name, _KINDS[one.kind], one.short_hash, "", _network(one)) for one in networks],
+        + [
+            (one.name, _KINDS[one.kind], one.short_hash, "", _network(one, said))
+            for one, said in zip(networks, notes, strict=True)
+        ],
     )
 
 
@@ -107,13 +114,15 @@ def show(options: ShowOptions) -> None:
     terminal_of(options).result(data, "\n".join(f"{name:16} {value}" for name, value in _lines(file, notes)))
 
 
-def _network(info: NetworkInfo) -> str:
-    """For whom it is and how a prompt calls it."""
+def _network(info: NetworkInfo, notes: ModelNotes) -> str:
+    """For whom it is and how a prompt calls it, at the strength that whoever wrote the notes beside it prefers."""
     made_for = f"for {info.family}, " if info.family else ""
+    weight = 1.0 if notes.preferred_weight is None else notes.preferred_weight
     if info.kind == "embedding":
-        return f"{made_for}write {', '.join(word.name for word in info.embeddings) or info.name}"
-    words = f"; trigger words {', '.join(info.trigger_words[:5])}" if info.trigger_words else ""
-    return f"{made_for}write <{'lora' if info.kind == 'lora' else 'hypernet'}:{info.name}:1>{words}"
+        names = [word.name for word in info.embeddings] or [info.name]
+        return f"{made_for}write {', '.join(name if weight == 1 else f'({name}:{weight:g})' for name in names)}"
+    words = f"; trigger words {', '.join(notes.trigger_words[:5])}" if notes.trigger_words else ""
+    return f"{made_for}write <{'lora' if info.kind == 'lora' else 'hypernet'}:{info.name}:{weight:g}>{words}"
 
 
 def _levels(net: ControlNetInfo) -> str:

@@ -131,7 +131,7 @@ class ControlNetOptions(PictureOptions):
     """What a ControlNet takes."""
 
     annotator: Annotated[
-        str | None, _option("--annotator", "canny, depth …; `none`: the set has its maps.", metavar="NAME")
+        str | None, _option("--annotator", "canny, depth_relief …; `none`: the set has its maps.", metavar="NAME")
     ] = None
     start_from: Annotated[str | None, _option("--start-from", "A ControlNet to train further.", metavar="NAME")] = None
 
@@ -171,6 +171,7 @@ class ArtAugOptions(TrainOptions):
         str | None, _option("--pairs", "A folder of `danqing refine --export`, or a set of pairs.", metavar="FOLDER")
     ] = None
     rounds: Annotated[int | None, _option("--rounds", "Pairs, LoRA, pairs painted with it, …")] = None
+    group: Annotated[int | None, _option("--group", "Pairs learnt together; 1 for a LoRA each.")] = None
     model: Annotated[str | None, _option("--model", "danqing-mini if unset.", metavar="NAME")] = None
     rank: Annotated[int | None, _option("--rank", "Of the network.")] = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -46,6 +46,19 @@ class NetworkCards:
         self._folders.clear()  # a person may have put a picture beside a file
         cards = [card for kind in KINDS for card in self._of_kind(kind, model)]
         return sorted(cards, key=lambda card: (KINDS.index(card.kind), card.misfit is not None, card.name.lower()))
+
+    def notes(self, infos: Sequence[NetworkInfo]) -> Sequence[ModelNotes]:
+        """What stands beside each of some networks; `trigger_words` are those that its card shows."""
+        self._folders.clear()
+        found: list[ModelNotes] = []
+        for info in infos:
+            path = Path(info.path)
+            try:
+                notes = self._notes_of(path, self._beside(path))
+            except OSError:  # the folder went away meanwhile
+                notes = _NO_NOTES
+            found.append(notes.model_copy(update={"trigger_words": _calls(notes, info.trigger_words)}))
+        return found
 
     def preview(self, kind: ShelfKind, name: str) -> Path | None:
         """The picture beside a network; None where there is none, or where it is a link that leads out of the folder.

@@ -152,6 +152,8 @@ class BucketAnswer(BaseModel):
 class BucketList(BaseModel):
     """Into which sizes a set falls."""
 
+    size_px: int = Field(description="side of the square of their area")
+    step_px: int = Field(description="what sides are multiples of")
     buckets: list[BucketAnswer]
 
 

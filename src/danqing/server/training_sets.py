@@ -33,9 +33,10 @@ from danqing.server.set_bodies import (
     read_files,
     recipe_answer,
 )
+from danqing.sets.buckets import STEP_PX, step_of
 from danqing.sets.importing import ImportOptions
 from danqing.sets.sources import ImportLimits
-from danqing.spec.errors import BadFileError
+from danqing.spec.errors import BadFileError, NotFoundError
 from danqing.spec.registry.style_projects import STYLE_PROJECTS
 from danqing.spec.training_edit import EditReport, ImportReport, SetChanges, SetWork, UndoReport
 from danqing.studio.service import Studio
@@ -185,16 +186,33 @@ def tags(name: Name, studio: StudioDep) -> TagList:
     return TagList(tags=studio.training_sets.tags(name))
 
 
+def _own_sizes(studio: Studio, name: str) -> tuple[int, int]:
+    """At which size a model paints, and the step that its trainer takes. NotFoundError."""
+    models = studio.models()
+    found = next((one for one in models if one.name == name), None)
+    if found is None:
+        allowed = ", ".join(one.name for one in models)
+        raise NotFoundError("there is no such model", field="model", value=name, allowed=allowed)
+    return found.defaults.size_px, step_of(found.latent_scale, len(found.block_widths))
+
+
 @router.get("/training/sets/{name}/buckets")
 def buckets(
     name: Name,
     studio: StudioDep,
-    size_px: Annotated[int, Query(ge=32, le=2048)] = 512,
-    step_px: Annotated[int, Query(ge=8, le=256, description="what sides are multiples of")] = 64,
+    model: Annotated[str, Query(max_length=300, description="whose own size and step are meant")] = "",
+    size_px: Annotated[int | None, Query(ge=32, le=2048, description="unset: the model's, else 512")] = None,
+    step_px: Annotated[
+        int | None, Query(ge=8, le=256, description="what sides are multiples of; unset: the model's, else 64")
+    ] = None,
 ) -> BucketList:
     """Into which sizes the pictures fall, and how much of them is cut off."""
+    own_px, own_step_px = _own_sizes(studio, model) if model else (512, STEP_PX)
+    size_px, step_px = size_px or own_px, step_px or own_step_px
     rows = studio.training_sets.buckets(name, size_px, step_px)
     return BucketList(
+        size_px=size_px,
+        step_px=step_px,
         buckets=[
             BucketAnswer(
                 width_px=row.bucket.width_px,
@@ -202,7 +220,7 @@ def buckets(
                 **{key: value for key, value in vars(row).items() if key != "bucket"},
             )
             for row in rows
-        ]
+        ],
     )
 
 

@@ -79,6 +79,19 @@ class BucketRow:
     alone: str | None = None
 
 
+def step_of(latent_scale: int, levels: int) -> int:
+    """What sides are multiples of, so that every halving comes out even; at most the usual 64 px.
+
+    Args:
+        latent_scale: Picture pixels per latent pixel.
+        levels: Of the U-Net; 0 where they are not known, or there is none.
+
+    >>> step_of(8, 4), step_of(8, 3), step_of(8, 0)
+    (64, 32, 64)
+    """
+    return min(STEP_PX, latent_scale * 2 ** (levels - 1)) if levels else STEP_PX
+
+
 def make_buckets(size_px: int, step_px: int = STEP_PX, *, max_aspect: float = MAX_ASPECT) -> tuple[Bucket, ...]:
     """Every size of at most `size_px`² pixels with sides that are multiples of `step_px`, each as large as it can be.
 

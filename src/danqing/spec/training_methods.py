@@ -216,6 +216,7 @@ class ArtAugRequest(TrainingRequest):
     Attributes:
         pairs: A folder made by `danqing refine --export`, or the name of a training set of kind `pairs`.
         rounds: Of: pairs → LoRA → fused → pairs painted with it → …
+        group: Pairs that share one LoRA 1 and one LoRA 2; 1 as in the paper.
         before_steps: LoRA 1 overfits *before* in so many, and is frozen in.
         steps: LoRA 2 learns *after* in so many; None lets the method choose.
         accept_gain: Of the judge's score on held-back briefs that a round needs to be kept.
@@ -226,6 +227,7 @@ class ArtAugRequest(TrainingRequest):
     pairs: str = Field(default="", max_length=1000)
     network: NetworkShape = NetworkShape(rank=8)
     rounds: int = Field(default=1, ge=1, le=10)
+    group: int = Field(default=50, ge=1, le=1000)
     before_steps: int | None = Field(default=None, ge=1, le=100_000)
     accept_gain: float = Field(default=0.0, ge=-1, le=1)
     size_px: int | None = Field(default=None, ge=32, le=2048)

@@ -40,6 +40,10 @@ class ModelFiles(ABC):
         """Every LoRA, embedding and hypernetwork file, with what stands beside it and whether it fits a model."""
         return self._cards().list(model)
 
+    def network_notes(self, infos: Sequence[NetworkInfo]) -> Sequence[ModelNotes]:
+        """What stands beside each of some networks: the strength that suits it, what calls it up."""
+        return self._cards().notes(infos)
+
     def network_preview(self, kind: ShelfKind, name: str) -> bytes:
         """The picture beside a network as a small WebP.
 

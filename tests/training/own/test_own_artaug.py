@@ -12,12 +12,13 @@ from safetensors.torch import load_file
 
 from danqing.adapters.binding import bind
 from danqing.adapters.network_file import read_network
+from danqing.sampling.prediction import Prediction
 from danqing.sets.buckets import make_buckets
 from danqing.spec.errors import BadFileError, InvalidRequestError, NotFoundError
 from danqing.spec.refine import Scores
 from danqing.spec.training import parse_training
 from danqing.spec.training_methods import NetworkShape
-from danqing.training.own.artaug import Plan, check_briefs, read_result, result_file
+from danqing.training.own.artaug import Gain, Plan, check_briefs, make_groups, moved, read_result, result_file, shown
 from danqing.training.own.card import card_text
 from danqing.training.own.estimating import estimate
 from danqing.training.own.loop import export_all
@@ -73,7 +74,9 @@ class Red:
 def judged(monkeypatch):
     """Lets a test choose the judge, and makes the filter and the check small."""
     monkeypatch.setattr(artaug, "FILTER_SEEDS", 1)
+    monkeypatch.setattr(artaug, "FILTER_PICTURES", 1)
     monkeypatch.setattr(artaug, "CHECK_PICTURES", 1)
+    monkeypatch.setattr(artaug, "STRENGTHS", (1.0, 2.0))
     monkeypatch.setattr(artaug, "SAMPLE_STEPS", 2)
 
     def choose(judge):
@@ -86,14 +89,15 @@ def judged(monkeypatch):
 def asked(folder, **fields):
     given = {
         "method": "artaug", "name": "better", "model": "tiny", "pairs": str(folder), "steps": 3, "before_steps": 4,
-        "batch": 2, "learning_rate": 1e-2, "sample_every": 0, "precision": "float32", "network": {"rank": 2},
+        "batch": 2, "learning_rate": 1e-2, "group": 1, "sample_every": 0, "precision": "float32",
+        "network": {"rank": 2},
     }  # fmt: skip
     return parse_training({**given, **fields})
 
 
-def test_every_step_belongs_to_one_lora_of_one_pair():
-    plan = Plan(rounds=2, pairs=2, before=2, after=1)
-    turns = [(one.round, one.pair, one.name, one.local) for one in map(plan.at, range(plan.steps))]
+def test_every_step_belongs_to_one_lora_of_one_group():
+    plan = Plan(rounds=2, groups=2, before=2, after=1)
+    turns = [(one.round, one.group, one.name, one.local) for one in map(plan.at, range(plan.steps))]
     of_round = [
         (0, "before", 0),
         (0, "before", 1),
@@ -104,6 +108,56 @@ def test_every_step_belongs_to_one_lora_of_one_pair():
     ]
     assert turns == [(number, *rest) for number in range(2) for rest in of_round]
     assert [plan.at(step).is_last for step in range(3)] == [False, True, True]
+    # LoRA 2 sees the noise that LoRA 1 saw, other groups another.
+    draws = [plan.at(step).draw for step in range(plan.round_steps)]
+    assert draws[0] == draws[2]
+    assert not set(draws[:3]) & set(draws[3:])
+
+
+def test_groups_are_even_drawn_at_random_and_of_one_size():
+    small, large = Image.new("RGB", (8, 8)), Image.new("RGB", (8, 16))
+    pairs = [Pair(f"brief {i}", *[large if i % 4 == 3 else small] * 2, i) for i in range(12)]
+    groups = make_groups(pairs, 5, seed=0)
+    assert sorted(len(group) for group in groups) == [3, 4, 5]
+    assert all(len({pair.before.size for pair in group}) == 1 for group in groups)
+    assert sorted(pair.seed for group in groups for pair in group) == list(range(12))
+    assert groups == make_groups(pairs, 5, seed=0)
+    assert groups != make_groups(pairs, 5, seed=1)
+    assert make_groups(pairs, 1, seed=0) == [[pair] for pair in pairs]
+
+
+def test_a_step_shows_every_pair_before_one_comes_again():
+    plan = Plan(rounds=1, groups=1, before=6, after=6)
+    rows = [row for step in range(6) for row in shown(4, 2, 0, plan.at(step))]
+    assert [sorted(rows[i : i + 4]) for i in (0, 4, 8)] == [[0, 1, 2, 3]] * 3
+    assert rows[:4] != rows[4:8] or rows[4:8] != rows[8:]
+    # More than a group has in one step, too.
+    assert sorted(shown(2, 4, 0, plan.at(0))) == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("prediction", list(Prediction))
+def test_an_answer_is_moved_as_its_picture_is(prediction):
+    alphas = torch.tensor([0.9, 0.3])
+    a, s = alphas.sqrt().view(-1, 1, 1, 1), (1 - alphas).sqrt().view(-1, 1, 1, 1)
+    x, answer, difference = (torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(i)) for i in range(3))
+
+    def picture(said):
+        return (x - s * said) / a if prediction is Prediction.EPSILON else a * x - s * said
+
+    after = picture(answer + moved(difference, alphas, prediction))
+    torch.testing.assert_close(after - picture(answer), s.square() * difference, rtol=1e-4, atol=1e-5)
+
+
+def test_only_a_clear_loss_is_dropped():
+    def scores(*values):
+        return [Scores(prompt=value, aesthetic=0.5) for value in values]
+
+    uneven = Gain.between(scores(0.4, 0.4, 0.4), scores(0.6, 0.1, 0.4))
+    assert uneven.prompt == pytest.approx(-1 / 30)
+    assert uneven.error == pytest.approx(np.std([0.2, -0.3, 0.0], ddof=1) / 3**0.5)
+    assert uneven.passes
+    assert not Gain.between(scores(0.4, 0.4), scores(0.3, 0.3)).passes
+    assert not Gain.between(scores(0.4), scores(0.4)).passes
 
 
 def lively(network, seed):
@@ -136,10 +190,11 @@ def test_a_sum_of_loras_is_that_of_their_products_as_near_as_the_rank_allows(tin
         torch.testing.assert_close(again[key][0] @ again[key][1], up @ down, rtol=1e-4, atol=1e-3)
 
 
-def test_lora_2_learns_after_while_lora_1_stays_as_it_was(tiny_sd, tmp_path, judged):
+def test_lora_2_learns_after_while_lora_1_stays_as_it_was(tiny_sd, tmp_path, judged, monkeypatch):
     judged(Fake(0.5))
-    fields = {"network": {"rank": 8}, "learning_rate": 3e-2, "schedule": "constant"}
-    request = asked(make_pairs(tmp_path, 1), steps=15, before_steps=15, **fields)
+    monkeypatch.setattr(artaug, "EMPTY_SHARE", 0.0)
+    fields = {"network": {"rank": 8, "conv_rank": 8}, "learning_rate": 3e-3, "schedule": "constant", "batch": 4}
+    request = asked(make_pairs(tmp_path, 1), steps=30, before_steps=15, **fields)
     context = context_of(tmp_path, tiny_sd)
     half = trained(request, context, stop_after=15)
     method = half.method
@@ -148,7 +203,7 @@ def test_lora_2_learns_after_while_lora_1_stays_as_it_was(tiny_sd, tmp_path, jud
     with method.acting(after=0.0), torch.no_grad():
         start = float(method._error(stage))
 
-    whole = trained(request, context, stop_after=29)
+    whole = trained(request, context, stop_after=44)
 
     after = learnt(whole)
     assert all(torch.equal(after[name], value) for name, value in frozen.items() if name.startswith("before."))
@@ -160,10 +215,11 @@ def test_lora_2_learns_after_while_lora_1_stays_as_it_was(tiny_sd, tmp_path, jud
     assert all(not value.any() for name, value in after.items() if name.startswith("fused.") and name.endswith(".up"))
 
 
-def test_an_interrupted_run_ends_with_the_same_bits(tiny_sd, tmp_path, judged):
+@pytest.mark.parametrize("group", [1, 2])
+def test_an_interrupted_run_ends_with_the_same_bits(tiny_sd, tmp_path, judged, group):
     judged(Red())
-    folder = make_pairs(tmp_path)
-    fields = {"network": {"rank": 2, "dropout": 0.2}, "steps": 2, "before_steps": 2, "accept_gain": -1}
+    folder = make_pairs(tmp_path, 2 * group)
+    fields = {"network": {"rank": 2, "dropout": 0.2}, "steps": 2, "before_steps": 2, "accept_gain": -1, "group": group}
     request = asked(folder, rounds=2, **fields)
     whole = trained(request, context_of(tmp_path, tiny_sd, "whole"))
 
@@ -231,15 +287,41 @@ def test_what_the_judge_does_not_like_is_not_fused(tiny_sd, tmp_path, judged, sc
         assert figures["round_1_sum_at_2"] == pytest.approx(-0.2)
 
 
+def test_a_group_shares_its_loras_and_is_one_row_of_the_card(tiny_sd, tmp_path, judged):
+    judged(Fake(0.4, 0.4, 0.6, 0.6, 0.5))
+    context = context_of(tmp_path, tiny_sd)
+    trainer = trained(asked(make_pairs(tmp_path, 3), group=3), context)
+    method = trainer.method
+    assert method.plan.steps == 7
+    stage = method.plan.at(0)
+    assert method._latents_of(stage, "before").shape[0] == 3
+    assert [len(group) for group in method.groups] == [3]
+    _, figures = export_all(trainer)
+    assert (figures["pairs"], figures["groups"], figures["round_1_kept"]) == (3, 1, 1)
+    assert {one.prompt for one in method.filtering(method.groups[0])} == {f"the cat {i}" for i in range(3)}
+    assert f"group 1: {method.groups[0][0].brief} +2 |" in card_text(trainer, figures)
+
+
+def test_without_words_lora_2_changes_nothing(tiny_sd, tmp_path, judged, monkeypatch):
+    judged(Fake(0.5))
+    monkeypatch.setattr(artaug, "EMPTY_SHARE", 1.1)
+    method = opened_method(asked(make_pairs(tmp_path)), context_of(tmp_path, tiny_sd))
+    lively(method.networks["before"], 1)
+    with torch.no_grad():
+        before, after = (float(method._error(method.plan.at(step))) for step in (0, 4))
+    assert before > 0.01
+    assert after == pytest.approx(0.0, abs=1e-9)
+
+
 def test_the_second_round_starts_from_what_the_model_paints_now(tiny_sd, tmp_path, judged):
     judged(Fake(0.5))
     method = opened_method(asked(make_pairs(tmp_path), rounds=2), context_of(tmp_path, tiny_sd))
-    first, second = method._latent(method.plan.at(0)), method._latent(method.plan.at(14))
+    first, second = (method._latents_of(method.plan.at(step), "before") for step in (0, 14))
     lively(method.networks["fused"], 1)
     method._latents = {}
     assert not torch.equal(first, second)
-    assert not torch.equal(second, method._latent(method.plan.at(14)))
-    assert torch.equal(first, method._latent(method.plan.at(0)))
+    assert not torch.equal(second, method._latents_of(method.plan.at(14), "before"))
+    assert torch.equal(first, method._latents_of(method.plan.at(0), "before"))
 
 
 def test_samples_show_the_briefs_without_and_with_it(tiny_sd, tmp_path, judged):

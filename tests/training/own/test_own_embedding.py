@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 
 import tiny_checkpoints
 from danqing.adapters.embedding import read_embedding
+from danqing.models.headers import read_header
+from danqing.models.identity import identify_header
 from danqing.models.text import WordVectors
 from danqing.spec.errors import InvalidRequestError
 from danqing.training.own.loop import export_all
@@ -140,6 +142,7 @@ def test_the_file_is_read_here_and_by_diffusers(tiny_sd, tmp_path, sets):
     with safe_open(path, "pt") as handle:
         assert handle.metadata()["step"] == "4"
         assert handle.metadata()["sd_checkpoint"] == trainer.method.opened.info.sha256[:10]
+        assert handle.metadata()["ss_base_model_version"] == "sd_v1"
     vectors = trainer.method.word.vectors["te"].detach()
     assert torch.equal(read_embedding(path)["birb"][""], vectors)
 
@@ -155,6 +158,7 @@ def test_sdxl_learns_in_both_encoders(sdxl, tmp_path, sets):
     found = load_file(files[0])
     assert {name: tuple(value.shape) for name, value in found.items()} == {"clip_l": (3, 64), "clip_g": (3, 64)}
     assert set(read_embedding(files[0])["birb"]) == {"clip_l", "clip_g"}
+    assert identify_header(read_header(files[0]), "birb").family == "sdxl"
     fresh = opened_method(request_of("embedding", **WORD, model="tinyxl"), context_of(tmp_path, sdxl, "fresh"))
     for part, name in (("te", "clip_l"), ("te2", "clip_g")):
         assert not torch.equal(found[name], fresh.word.vectors[part].detach())

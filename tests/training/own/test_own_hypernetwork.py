@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from danqing.adapters.hypernet import ActingHypernet, hypernets_acting, read_hypernetwork
+from danqing.models.headers import read_header
+from danqing.models.identity import identify_header
 from danqing.spec.errors import InvalidRequestError
 from danqing.training.own.loop import export_all
 from danqing.training.own.methods.hypernetwork import attention_widths, shape_of
@@ -89,8 +91,10 @@ def test_the_file_says_what_a1111_writes(tiny_sd, tmp_path):
     assert set(data) == {
         32, 64, "step", "name", "layer_structure", "activation_func", "is_layer_norm", "weight_initialization",
         "sd_checkpoint", "sd_checkpoint_name", "activate_output", "use_dropout", "dropout_structure",
-        "last_layer_dropout",
+        "last_layer_dropout", "ss_base_model_version",
     }  # fmt: skip
+    assert data["ss_base_model_version"] == "sd_v1"  # so that the catalogue need not guess from widths
+    assert identify_header(read_header(files[0]), "mine").family == "sd1"
     assert data["step"] == 2
     assert data["name"] == "mine"
     assert data["layer_structure"] == [1, 1.5, 2, 1]

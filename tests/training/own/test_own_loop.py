@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
@@ -20,7 +21,8 @@ from danqing.training.own import process
 from danqing.training.own.__main__ import main
 from danqing.training.own.events import EventLog, read_events
 from danqing.training.own.loop import LoopOptions, Trainer, export_all
-from danqing.training.own.methods.base import Losses
+from danqing.training.own.methods import find_method, method_names
+from danqing.training.own.methods.base import Losses, LossMethod, Method, SteppingMethod
 from danqing.training.own.optimizers import rate_factor, set_rate
 from own_runs import context_of, learnt, make_set, opened_method, request_of, trained
 
@@ -250,3 +252,24 @@ def test_an_estimate_times_steps_and_names_what_is_wrong(tiny_sd, tmp_path, caps
     (folder / "request.json").write_text(request_of(model="tiny-inpaint").model_dump_json())
     assert main(arguments) == 0
     assert "cannot be trained" in json.loads(capsys.readouterr().out)["reasons"][0]
+
+
+def kinds_below(kind: type[Method]) -> list[type[Method]]:
+    """Every class below one that can be made."""
+    below = [one for child in kind.__subclasses__() for one in (child, *kinds_below(child))]
+    return [one for one in below if not inspect.isabstract(one)]
+
+
+def test_every_method_gives_a_loss_or_makes_its_steps_itself():
+    openers = [find_method(name) for name in method_names()]
+    found = set(kinds_below(Method))
+    assert {one for one in openers if isinstance(one, type) and issubclass(one, Method)} <= found
+    assert all(issubclass(one, LossMethod) != issubclass(one, SteppingMethod) for one in found)
+    stepping = {one.__name__ for one in found if issubclass(one, SteppingMethod)}
+    assert stepping == {"Dcgan", "Wgan", "ArtAug"}
+    # What a kind does not bring cannot be called by mistake, and what it must bring cannot be left out.
+    assert not hasattr(Method, "loss")
+    assert not hasattr(Method, "advance")
+    assert not any(hasattr(one, "advance") for one in found if issubclass(one, LossMethod))
+    for kind, left_out in ((LossMethod, "loss"), (SteppingMethod, "advance"), (SteppingMethod, "optimizers")):
+        assert left_out in kind.__abstractmethods__

@@ -6,9 +6,13 @@ import json
 import re
 
 from danqing.models.identity.evidence import Evidence, Facts, Rule, known
+from danqing.models.identity.network_family import said_family
 from danqing.spec.files import FileIdentity
 
 _BY_WIDTH = {768: "sd1", 1024: "sd2", 1280: "sdxl"}
+_TEXT_WIDTHS = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
+# Of the levels of Stable Diffusion's UNets.
+_SD_WIDTHS = frozenset((320, 640, 1280))
 _ENCODERS = ("clip_l", "clip_g", "t5xxl")
 _FLOATS = frozenset(("float32", "float16", "bfloat16", "float64"))
 _MOST_VECTORS = 512
@@ -23,7 +27,8 @@ def detect_embedding(names: Evidence) -> FileIdentity | None:
     for detect in (_a1111, _encoders, _tokens):
         found = detect(names)
         if found is not None:
-            return found
+            said = said_family(names.metadata)
+            return found.model_copy(update={"family": said}) if said else found
     return None
 
 
@@ -93,9 +98,15 @@ def detect_hypernetwork(names: Evidence) -> FileIdentity | None:
             facts[word] = _plain(names.metadata[word])
     structure = _structure(names, matches, widths[0])
     facts.setdefault("layer_structure", structure)
-    family = {1024: "sd2", 2048: "sdxl"}.get(next((one for one in (768, 1024, 2048) if one in widths), 0), "sd1")
-    if widths == (1280,) or not {768, 1024, 2048} & set(widths):
+    text = next((one for one in _TEXT_WIDTHS if one in widths), None)
+    family = said_family(names.metadata)
+    if family is not None:
+        facts["family_from"] = "the file's metadata"
+    elif text is not None:
+        family = _TEXT_WIDTHS[text]
+    else:
         facts["family_unknown"] = "no network for the width of text states"
+        family = "sd1" if _SD_WIDTHS & set(widths) else None
     return FileIdentity(
         kind="hypernetwork", family=family, layout="a1111", facts=facts, why=f"pairs of networks for widths {widths}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from danqing.models.identity.evidence import Evidence, Facts
 
@@ -103,7 +104,7 @@ def _unet_family(names: Evidence, context: int | None, text: int | None, facts: 
         return "sdxl"
     if context is None and text in _BY_CONTEXT:
         return _BY_CONTEXT[text]
-    said = _said(names)
+    said = said_family(names.metadata)
     if said is not None:
         facts["family_from"] = "the file's metadata"
         return said
@@ -116,10 +117,18 @@ def _unet_family(names: Evidence, context: int | None, text: int | None, facts: 
     return None
 
 
-def _said(names: Evidence) -> str | None:
+def said_family(metadata: Mapping[str, str]) -> str | None:
+    """The family that a file names in its own metadata; None where it names none.
+
+    The name of a checkpoint, which A1111 writes into hypernetworks and embeddings, is anybody's choice: only the
+    built-in model's tells something.
+    """
     keys = ("ss_base_model_version", "modelspec.architecture", "base_model")
-    words = " ".join(names.metadata.get(key, "") for key in keys).lower()
-    return next((family for word, family in _SAID if word in words), None) if words.strip() else None
+    words = " ".join(metadata.get(key, "") for key in keys).lower()
+    found = next((family for word, family in _SAID if word in words), None) if words.strip() else None
+    if found is None and metadata.get("sd_checkpoint_name", "").lower().startswith("danqing-mini"):
+        return "danqing"
+    return found
 
 
 def _context_width(names: Evidence) -> int | None:

@@ -7,6 +7,7 @@ import dataclasses
 import sys
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from diffusers import AutoencoderKL
 from transformers import CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from danqing.spec.errors import ConflictError, DanqingError
+from danqing.spec.errors import ConflictError
 from danqing.training.builtin import dataset as data_stage
 from danqing.training.builtin.clip import ClipData, MiniClip, build_clip, clip_run, train_clip
 from danqing.training.builtin.config import TrainConfig, load_config
@@ -33,6 +34,7 @@ from danqing.training.builtin.tokenizer import caption_corpus, save_tokenizer, t
 from danqing.training.builtin.unet import unet_run
 from danqing.training.builtin.unet_loop import Hooks, train_unet
 from danqing.training.builtin.vae import build_vae, train_vae
+from danqing.training.commands import exit_code
 
 STAGES = ("data", "tokenizer", "vae", "clip", "unet", "export")
 
@@ -206,26 +208,25 @@ def main(argv: list[str] | None = None) -> int:
     transformers_logging.disable_progress_bar()
     if args.threads:
         torch.set_num_threads(args.threads)
-    try:
-        fleet, device = join_fleet(torch.device(args.device))
-        if fleet.leads:
-            refuse_old_run(args.out, args.resume)
-        job = Job(
-            config=load_config(args.config),
-            out=args.out,
-            data=args.data or args.out / "data",
-            device=device,
-            model_dir=args.model_dir or args.out / "danqing-mini",
-            until=args.until,
-            adapt_threads=args.threads == 0,
-            workers=args.workers,
-            fleet=fleet,
-        )
-        train(job, args.last_stage)
-    except DanqingError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    return 0
+    return exit_code(partial(_run, args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    fleet, device = join_fleet(torch.device(args.device))
+    if fleet.leads:
+        refuse_old_run(args.out, args.resume)
+    job = Job(
+        config=load_config(args.config),
+        out=args.out,
+        data=args.data or args.out / "data",
+        device=device,
+        model_dir=args.model_dir or args.out / "danqing-mini",
+        until=args.until,
+        adapt_threads=args.threads == 0,
+        workers=args.workers,
+        fleet=fleet,
+    )
+    train(job, args.last_stage)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from danqing.training.builtin.export import publish
 from danqing.training.builtin.finished import Finished, SideJob, open_finished, side_main
 from danqing.training.builtin.loop import Progress, step_rng
 from danqing.training.builtin.sample import decode_pixels, save_grid, sigma_ladder
+from danqing.training.commands import tell
 
 ABOUT = {
     "line": "Follows lines: canny, line art, soft edges, scribbles, straight segments.",
@@ -111,9 +112,7 @@ def main(argv: list[str]) -> int:
     """The command; 0 when done, 2 for a mistake in its input."""
     kind = argv[0] if argv else ""
     if kind not in CLASSES:
-        error = InvalidRequestError("no such ControlNet", field="KIND", value=kind, allowed=", ".join(CLASSES))
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
+        return tell(InvalidRequestError("no such ControlNet", field="KIND", value=kind, allowed=", ".join(CLASSES)))
     return side_main(partial(control_stage, kind=kind), f"control-{kind}", argv[1:])
 
 

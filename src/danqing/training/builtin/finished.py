@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,13 +14,14 @@ from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from danqing.spec.errors import ConflictError, DanqingError, MissingWeightsError
+from danqing.spec.errors import ConflictError, MissingWeightsError
 from danqing.training.builtin.__main__ import Job, stage_clip, stage_data, stage_pool, stage_tokenizer, stage_vae
 from danqing.training.builtin.clip import MiniClip
 from danqing.training.builtin.config import TrainConfig, load_config
 from danqing.training.builtin.latents import cached
 from danqing.training.builtin.pool import Pool
 from danqing.training.builtin.unet import Models, unet_run
+from danqing.training.commands import exit_code
 
 EXPORTED = ("tokenizer/tokenizer.json", "text_encoder/config.json", "vae/config.json", "unet/config.json")
 NEEDED = ("tokenizer/tokenizer_config.json", "vae/config.json", "clip.pt", "unet.ckpt.pt")
@@ -170,26 +170,29 @@ def side_main(run: Callable[[SideJob], None], stage: str, argv: list[str] | None
     transformers_logging.disable_progress_bar()
     if args.threads:
         torch.set_num_threads(args.threads)
-    try:
-        if (args.run / f"{stage}.ckpt.pt").exists() and not args.resume:
-            raise ConflictError(
-                "this stage has been begun already",
-                field="run",
-                value=str(args.run / f"{stage}.ckpt.pt"),
-                next_step="add --resume to go on, or move the checkpoint away",
-            )
-        run(
-            SideJob(
-                config=load_config(args.config),
-                run=args.run,
-                data=args.data or args.run / "data",
-                model_dir=args.model_dir or args.run / "danqing-mini",
-                device=torch.device(args.device),
-                until=args.until,
-                start=args.start,
-            )
+    return exit_code(lambda: run(_job(stage, args)))
+
+
+def _job(stage: str, args: argparse.Namespace) -> SideJob:
+    """What the command line asks for.
+
+    Raises:
+        ConflictError: The stage was begun already, and nobody said to go on.
+    """
+    checkpoint = args.run / f"{stage}.ckpt.pt"
+    if checkpoint.exists() and not args.resume:
+        raise ConflictError(
+            "this stage has been begun already",
+            field="run",
+            value=str(checkpoint),
+            next_step="add --resume to go on, or move the checkpoint away",
         )
-    except DanqingError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    return 0
+    return SideJob(
+        config=load_config(args.config),
+        run=args.run,
+        data=args.data or args.run / "data",
+        model_dir=args.model_dir or args.run / "danqing-mini",
+        device=torch.device(args.device),
+        until=args.until,
+        start=args.start,
+    )

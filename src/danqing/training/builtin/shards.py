@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from danqing.spec.errors import DanqingError
 from danqing.training.builtin.config import DataConfig, parse_data, read_toml
 from danqing.training.builtin.dataset import Drawing, Picture, is_held_out, list_drawings, pictures_json
+from danqing.training.commands import exit_code
 
 MASTER_PX = 256
 CHUNK = 256
@@ -131,14 +131,13 @@ def main(argv: list[str] | None = None) -> int:
             parser.error(f"--sizes {args.sizes}: allowed are 16 to {MASTER_PX}")
     except ValueError:
         parser.error(f"--sizes {args.sizes}: give whole numbers separated by commas")
-    try:
-        job = Job(args.packages or args.out / "npm", args.out, max(1, args.workers))
+    job = Job(args.packages or args.out / "npm", args.out, max(1, args.workers))
+
+    def run() -> None:
         make(parse_data(read_toml(args.config)), job, sizes)
-    except DanqingError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    print((args.out / "datasheet.md").read_text(encoding="utf-8"))  # noqa: T201
-    return 0
+        print((args.out / "datasheet.md").read_text(encoding="utf-8"))  # noqa: T201
+
+    return exit_code(run)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,16 @@ import json
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import diffusers
 import torch
 import transformers
 
-from danqing.spec.errors import DanqingError, InvalidRequestError
+from danqing.spec.errors import InvalidRequestError
 from danqing.training.builtin.config import load_config
+from danqing.training.commands import exit_code
 from danqing.training.evaluation import results
 from danqing.training.evaluation.bench import Bench, Places
 from danqing.training.evaluation.config import Sizes
@@ -100,12 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     diffusers.utils.logging.disable_progress_bar()
     if args.threads:
         torch.set_num_threads(args.threads)
-    try:
-        _run(args)
-    except DanqingError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    return 0
+    return exit_code(partial(_run, args))
 
 
 if __name__ == "__main__":

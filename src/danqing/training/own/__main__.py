@@ -43,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     """The trainer's process; its exit code."""
     args = _arguments(argv)
     from danqing.spec.errors import DanqingError
+    from danqing.training.commands import tell
     from danqing.training.own import process
 
     started = time.monotonic()
@@ -52,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         return process.run(args)
     except DanqingError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        tell(error)
         return _failed(args, error.as_dict(), started)
     except Exception as error:  # noqa: BLE001 (the run's last words: whatever it is, a person is told)
         traceback.print_exc()

@@ -18,26 +18,26 @@ def rounds_told(folder: Path, plan: Plan, accept_gain: float) -> dict[str, str]:
     for number in range(plan.rounds):
         file = result_file(folder, number)
         if file.is_file():
-            told[f"round {number + 1}"] = round_told(read_figures(file), plan.pairs, accept_gain)
+            told[f"round {number + 1}"] = round_told(read_figures(file), plan.groups, accept_gain)
     return told
 
 
-def round_told(figures: dict[str, float], pairs: int, accept_gain: float) -> str:
+def round_told(figures: dict[str, float], loras: int, accept_gain: float) -> str:
     """A round in words.
 
     >>> round_told({"kept": 0, "strength": 0, "prompt_gain": 0, "aesthetic_gain": 0}, 9, 0.0)
     "none of 9 LoRAs made the judge's score rise on its own brief"
     >>> round_told({"kept": 6, "strength": 0, "prompt_gain": -0.0212, "aesthetic_gain": 0.002}, 9, 0.01)
-    'the mean of 6 of 9 LoRAs scored prompt -0.021, aesthetic +0.002 on held-back briefs; a sum of +0.010 was asked for'
+    'the mean of 6 of 9 LoRAs scored prompt -0.021, aesthetic +0.002 on held-back briefs; asked: sum +0.010, prompt >=0'
     """
     kept = round(figures["kept"])
     if not kept:
-        return f"none of {pairs} LoRAs made the judge's score rise on its own brief"
+        return f"none of {loras} LoRAs made the judge's score rise on its own brief"
     gains = f"prompt {figures['prompt_gain']:+.3f}, aesthetic {figures['aesthetic_gain']:+.3f}"
-    said = f"the mean of {kept} of {pairs} LoRAs scored {gains} on held-back briefs"
+    said = f"the mean of {kept} of {loras} LoRAs scored {gains} on held-back briefs"
     if figures["strength"]:
         return f"{said} and was fused {figures['strength']:g}-fold"
-    return f"{said}; a sum of {accept_gain:+.3f} was asked for"
+    return f"{said}; asked: sum {accept_gain:+.3f}, prompt >={min(0.0, accept_gain):g}"
 
 
 def nothing_told(folder: Path, plan: Plan, accept_gain: float) -> str:
@@ -46,17 +46,24 @@ def nothing_told(folder: Path, plan: Plan, accept_gain: float) -> str:
     return f"no round gained anything, so that the file would change no picture ({rounds})"
 
 
-def pairs_told(folder: Path, plan: Plan, pairs: Sequence[Pair]) -> str:
-    """A table of all pairs in Markdown: what LoRA 2 of each gained on its own brief, and whether it was kept."""
+def named(group: Sequence[Pair]) -> str:
+    """A group by its first brief and how many more there are."""
+    briefs = dict.fromkeys(pair.brief for pair in group)
+    return next(iter(briefs)) + (f" +{len(briefs) - 1}" if len(briefs) > 1 else "")
+
+
+def groups_told(folder: Path, plan: Plan, groups: Sequence[Sequence[Pair]]) -> str:
+    """A table of all groups in Markdown: what LoRA 2 of each gained on its own briefs, and whether it was kept."""
     rows: list[str] = []
     for number in range(plan.rounds):
-        files = [result_file(folder, number, i) for i in range(plan.pairs)]
+        files = [result_file(folder, number, i) for i in range(plan.groups)]
         there = [(i, file) for i, file in enumerate(files) if file.is_file()]
         for i, file in there[:MOST_PAIRS]:
             gain, _ = read_result(file)
-            brief = pairs[i].brief.replace("|", "/").replace("\n", " ")
-            verdict = "kept" if gain.total > 0 else "dropped"
-            rows.append(f"| round {number + 1}, pair {i + 1}: {brief} | {gain}: {verdict} |")
+            brief = named(groups[i]).replace("|", "/").replace("\n", " ")
+            what = "pair" if len(groups[i]) == 1 else "group"
+            verdict = "kept" if gain.passes else "dropped"
+            rows.append(f"| round {number + 1}, {what} {i + 1}: {brief} | {gain}: {verdict} |")
         if len(there) > MOST_PAIRS:
-            rows.append(f"| round {number + 1} | {len(there) - MOST_PAIRS} more pairs: see the run's events |")
+            rows.append(f"| round {number + 1} | {len(there) - MOST_PAIRS} more: see the run's events |")
     return "\n".join(["| | |", "|---|---|", *rows]) if rows else ""

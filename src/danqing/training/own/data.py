@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from danqing.models.families.sd import Added
-from danqing.sets.buckets import STEP_PX, Bucket, make_buckets, place_picture
+from danqing.sets.buckets import Bucket, make_buckets, place_picture, step_of
 from danqing.sets.captions import trainer_caption
 from danqing.sets.folder import read_set
 from danqing.spec.errors import InvalidRequestError
@@ -158,8 +158,7 @@ def bucket_sizes(opened: Opened, size_px: int, *, buckets: bool) -> tuple[Bucket
         InvalidRequestError: The size is less than the smallest one.
     """
     levels = len(opened.info.block_widths) or len(opened.unet.config["block_out_channels"])
-    step_px = min(STEP_PX, opened.latent_scale * 2 ** (levels - 1))
-    found = make_buckets(size_px, step_px)
+    found = make_buckets(size_px, step_of(opened.latent_scale, levels))
     return found if buckets else tuple(one for one in found if one.width_px == one.height_px)
 
 

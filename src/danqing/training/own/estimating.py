@@ -14,7 +14,7 @@ from danqing.spec.training import AnyTraining
 from danqing.spec.training_run import Estimate
 from danqing.training.own.context import Context
 from danqing.training.own.loop import Trainer
-from danqing.training.own.methods import Method, find_method
+from danqing.training.own.methods import TrainedMethod, find_method
 
 TIMED_STEPS = 3
 MARGIN = 1.1
@@ -55,7 +55,7 @@ def estimate(request: AnyTraining, context: Context) -> Estimate:
     )
 
 
-def _timed(trainer: Trainer, method: Method) -> float:
+def _timed(trainer: Trainer, method: TrainedMethod) -> float:
     """Seconds of the whole run: the quickest of a few steps after the first, samples and preparation added."""
     preparing = method.preparation_s()
     times: list[float] = []

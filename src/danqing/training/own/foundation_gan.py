@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -20,14 +19,14 @@ from danqing.training.own.context import Context
 from danqing.training.own.foundation import Foundation
 from danqing.training.own.foundation_data import to_pixels
 from danqing.training.own.foundation_nets import Discriminator, Generator, fresh_weights, settled
-from danqing.training.own.methods.base import Settings
+from danqing.training.own.methods.base import Settings, SteppingMethod
 from danqing.training.own.seeds import torch_of
 
 _PAINTED_AT_ONCE = 64
 SCORED_PICTURES = 256
 
 
-class Gan(Foundation):
+class Gan(Foundation, SteppingMethod):
     """A generator against another network.
 
     Attributes:
@@ -83,10 +82,6 @@ class Gan(Foundation):
     def optimizers(self) -> dict[str, Optimizer]:
         """One Adam for each network."""
         return self._adams
-
-    @abstractmethod
-    def advance(self, step: int) -> dict[str, float]:
-        """One step of the generator, with what the other network does before it."""
 
     def real(self, number: int) -> Tensor:
         """Training pictures of one batch, on the device."""

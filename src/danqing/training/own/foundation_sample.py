@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from danqing.models.loader import pick_device
-from danqing.spec.errors import BadFileError, DanqingError, InvalidRequestError, NotFoundError
+from danqing.spec.errors import BadFileError, InvalidRequestError, NotFoundError
+from danqing.training.commands import exit_code
 from danqing.training.own.foundation_data import to_pixels
 from danqing.training.own.foundation_diffusion import STEPS, Process, ancestral, ddim
 from danqing.training.own.foundation_figures import picture_grid
@@ -160,14 +162,13 @@ def main(argv: list[str] | None = None) -> int:
     args = _arguments(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
-    try:
-        pixels = paint_product(args.run, args.count, args.seed, args.steps, pick_device(args.device))
-        _write(pixels, args.out)
-    except DanqingError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
+    return exit_code(partial(_run, args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    pixels = paint_product(args.run, args.count, args.seed, args.steps, pick_device(args.device))
+    _write(pixels, args.out)
     print(args.out)  # noqa: T201
-    return 0
 
 
 def _write(pixels: NDArray[np.uint8], path: Path) -> None:

@@ -22,7 +22,7 @@ from danqing.training.own import checkpoint
 from danqing.training.own.board import Board, open_board
 from danqing.training.own.checkpoint import Kept, Progress
 from danqing.training.own.events import now
-from danqing.training.own.methods.base import Losses, Method
+from danqing.training.own.methods.base import Losses, LossMethod, Method, SteppingMethod, TrainedMethod
 from danqing.training.own.optimizers import default_rate, make_optimizer, rate_factor, set_rate
 from danqing.training.own.seeds import seed_of
 
@@ -71,7 +71,7 @@ class Trainer:
         options: How it is watched over.
     """
 
-    def __init__(self, method: Method, options: LoopOptions | None = None) -> None:
+    def __init__(self, method: TrainedMethod, options: LoopOptions | None = None) -> None:
         self.method = method
         self.options = options or LoopOptions()
         self.request = method.request
@@ -83,9 +83,9 @@ class Trainer:
         self.parts = method.trainable()
         self.params: list[nn.Parameter] = [one for params, _ in self.parts for one in params]
         self.rate = default_rate(self.request, method.settings.learning_rate)
-        self.own = method.optimizers()
+        self.own = method.optimizers() if isinstance(method, SteppingMethod) else {}
         self.optimizer: Any = None
-        if not self.own:
+        if isinstance(method, LossMethod):
             self.optimizer = self.accelerator.prepare(make_optimizer(self.request, self.parts, self.rate))
         self.average = Ema(self.params, self.request.ema) if self.request.ema > 0 else None
         self.board: Board = open_board(self.folder, quiet=method.context.estimating)
@@ -102,24 +102,24 @@ class Trainer:
         rate = self.rate * rate_factor(self.request, step, self.steps)
         for one in self.own.values() or (self.optimizer,):
             set_rate(one, rate)
-        if self.own:
+        if isinstance(self.method, SteppingMethod):
             torch.manual_seed(seed_of(self.request.seed, "global", step))
             figures: dict[str, float | Tensor] = dict(self.method.advance(step))
         else:
-            figures = self._descend(step)
+            figures = self._descend(self.method, step)
         if self.average is not None:
             self.average.update(step)
         self.progress.step += 1
         return figures
 
-    def _descend(self, step: int) -> dict[str, float | Tensor]:
+    def _descend(self, method: LossMethod, step: int) -> dict[str, float | Tensor]:
         """The gradients of a step's batches, and a step down their mean."""
         count = self.request.accumulate
         figures: dict[str, float | Tensor] = {}
         for part in range(count):
             number = step * count + part
             torch.manual_seed(seed_of(self.request.seed, "global", number))
-            found = self.method.loss(number)
+            found = method.loss(number)
             losses = found if isinstance(found, Losses) else Losses(found)
             self.accelerator.backward(losses.total / count)
             for name, value in {"loss": losses.total.detach(), **losses.parts}.items():
@@ -353,7 +353,7 @@ def _accelerator(method: Method) -> Accelerator:
     return Accelerator(mixed_precision="fp16" if half else "no", cpu=device.type == "cpu")
 
 
-def train(method: Method, options: LoopOptions | None = None) -> tuple[Trainer, Outcome]:
+def train(method: TrainedMethod, options: LoopOptions | None = None) -> tuple[Trainer, Outcome]:
     """Train a method until its end or a pause."""
     trainer = Trainer(method, options)
     return trainer, trainer.run()

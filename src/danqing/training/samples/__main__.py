@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from danqing.models.diffusers_folders import BUILTIN_DIR
-from danqing.spec.errors import DanqingError, NotFoundError
+from danqing.spec.errors import NotFoundError
+from danqing.training.commands import exit_code
 from danqing.training.samples.config import load_samples
 from danqing.training.samples.make import Places, make
 
@@ -21,20 +24,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, required=True, help="sets and runs are made and kept here")
     parser.add_argument("--out", type=Path, default=BUILTIN_DIR, help="default: the package's built-in folder")
     args = parser.parse_args(argv)
+    return exit_code(partial(_make, args.names, Places(args.drawings, args.paintings, args.work, args.out)))
+
+
+def _make(names: Sequence[str], places: Places) -> None:
     known = {sample.name: sample for sample in load_samples()}
-    places = Places(args.drawings, args.paintings, args.work, args.out)
-    try:
-        for name in args.names or known:
-            if name not in known:
-                raise NotFoundError("there is no such sample", field="name", value=name, allowed=", ".join(known))
-            target, end = make(known[name], places)
-            figures = ", ".join(f"{key} {value:g}" for key, value in end.figures.items())
-            size_kb = target.stat().st_size / 1000
-            print(f"{name}: {size_kb:.0f} kB, {end.seconds:.0f} s, {figures}", flush=True)  # noqa: T201
-    except DanqingError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    return 0
+    for name in names or known:
+        if name not in known:
+            raise NotFoundError("there is no such sample", field="name", value=name, allowed=", ".join(known))
+        target, end = make(known[name], places)
+        figures = ", ".join(f"{key} {value:g}" for key, value in end.figures.items())
+        size_kb = target.stat().st_size / 1000
+        print(f"{name}: {size_kb:.0f} kB, {end.seconds:.0f} s, {figures}", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -7,9 +7,19 @@ from typing import Any, Protocol
 
 from danqing.spec.errors import UnsupportedError
 from danqing.training.own.context import Context
-from danqing.training.own.methods.base import CardFacts, Losses, Method, Sample, Settings
+from danqing.training.own.methods.base import CardFacts, Losses, Method, Sample, Settings, TrainedMethod
 
-__all__ = ["CardFacts", "Losses", "Method", "Opener", "Sample", "Settings", "find_method", "method_names"]
+__all__ = [
+    "CardFacts",
+    "Losses",
+    "Method",
+    "Opener",
+    "Sample",
+    "Settings",
+    "TrainedMethod",
+    "find_method",
+    "method_names",
+]
 
 _METHODS: dict[str, tuple[str, str]] = {
     "lora": ("lora", "Lora"),
@@ -36,7 +46,7 @@ def method_names() -> list[str]:
 class Opener(Protocol):
     """What a line of the table names: a Method's class, or something else that opens one."""
 
-    def open(self, request: Any, context: Context) -> Method:
+    def open(self, request: Any, context: Context) -> TrainedMethod:
         """A method, ready for its first step."""
         ...
 

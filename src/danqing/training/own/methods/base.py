@@ -76,7 +76,10 @@ class CardFacts:
 
 
 class Method(ABC):
-    """A method of training, opened. The loop calls it; it knows nothing of optimisers, checkpoints or events.
+    """A method of training, opened. The loop calls it; it knows nothing of checkpoints or events.
+
+    Of two kinds: a `LossMethod` says how wrong it is, a `SteppingMethod` makes its steps itself. What both share may be
+    a class below this one; what is trained is one of the two.
 
     Randomness comes from `seeds` with (seed, purpose, number), never from anything that a resumed run would not have;
     the loop seeds PyTorch's global generator anew before each batch, so dropout may use that.
@@ -107,26 +110,6 @@ class Method(ABC):
     @abstractmethod
     def modules(self) -> dict[str, nn.Module]:
         """What a checkpoint keeps, by name. Everything that is trained is in there, all of it is loaded back."""
-
-    def loss(self, batch: int) -> Tensor | Losses:
-        """The mean loss of one batch, not yet differentiated.
-
-        Args:
-            batch: Which: `step · accumulate + part`; with an accumulation of 1 the step itself. Batches of one step
-                make up the same pictures and noise as one batch of that many times the size.
-        """
-        raise NotImplementedError(batch)
-
-    def optimizers(self) -> dict[str, Optimizer]:
-        """Optimisers of its own, kept in checkpoints: then `advance` is called in place of `loss`."""
-        return {}
-
-    def advance(self, step: int) -> dict[str, float]:
-        """One step with its own optimisers; figures for the log, `loss` among them.
-
-        The loop has set every group's `lr` to its share (`lr_scale`, 1 if the group has none) of the schedule's.
-        """
-        raise NotImplementedError(step)
 
     def sample(self, step: int) -> Sequence[Sample]:
         """What can be painted by now, with fixed seeds; called with averaged weights in place."""
@@ -171,3 +154,35 @@ class Method(ABC):
     def preparation_s(self) -> float:
         """Of an estimate: seconds that preparing the whole set will take, as opened for a few steps; 0 for none."""
         return 0.0
+
+
+class LossMethod(Method):
+    """A method that gives a loss: the loop differentiates it and brings the optimiser."""
+
+    @abstractmethod
+    def loss(self, batch: int) -> Tensor | Losses:
+        """The mean loss of one batch, not yet differentiated.
+
+        Args:
+            batch: Which: `step · accumulate + part`; with an accumulation of 1 the step itself. Batches of one step
+                make up the same pictures and noise as one batch of that many times the size.
+        """
+
+
+class SteppingMethod(Method):
+    """A method with optimisers and steps of its own, for example two networks against each other."""
+
+    @abstractmethod
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Its optimisers by name; checkpoints keep them."""
+
+    @abstractmethod
+    def advance(self, step: int) -> dict[str, float]:
+        """One step with its own optimisers; figures for the log, `loss` among them.
+
+        The loop has set every group's `lr` to its share (`lr_scale`, 1 if the group has none) of the schedule's.
+        """
+
+
+TrainedMethod = LossMethod | SteppingMethod
+"""What can be trained: one of the two kinds."""

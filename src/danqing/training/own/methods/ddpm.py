@@ -27,7 +27,7 @@ from danqing.training.own.foundation_diffusion import (
     strided,
 )
 from danqing.training.own.foundation_figures import picture_grid, strip
-from danqing.training.own.methods.base import Sample, Settings
+from danqing.training.own.methods.base import LossMethod, Sample, Settings
 from danqing.training.own.seeds import rng_of, torch_of
 
 WAY_STEPS = 20
@@ -38,7 +38,7 @@ _EXACT_PICTURES = 8
 _AT_ONCE = 32
 
 
-class Ddpm(Foundation):
+class Ddpm(Foundation, LossMethod):
     """The ε of every noised picture, by squared error."""
 
     grid_pictures = 36

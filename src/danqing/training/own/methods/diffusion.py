@@ -15,7 +15,7 @@ from danqing.spec.training_methods import DiffusionRequest
 from danqing.spec.training_set import TrainingSet
 from danqing.training.own.context import Context
 from danqing.training.own.data import Batch, DataOptions, TrainingData, open_set, pictures_of
-from danqing.training.own.methods.base import CardFacts, Losses, Method, Sample, Settings
+from danqing.training.own.methods.base import CardFacts, Losses, LossMethod, Sample, Settings
 from danqing.training.own.noise import Levels, Noised, noised, squared_error
 from danqing.training.own.opened import Opened, open_model
 from danqing.training.own.sampling import Look, Painting, grid, paint
@@ -27,7 +27,7 @@ SCORE_BATCH = 16
 _SAMPLES = 4
 
 
-class DiffusionMethod(Method):
+class DiffusionMethod(LossMethod):
     """A model, a set, and the denoiser's loss on it. Subclasses say what is learnt, and may change each part.
 
     Attributes:

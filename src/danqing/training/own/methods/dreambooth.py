@@ -7,7 +7,7 @@ from typing import Self
 
 from danqing.spec.training_methods import DreamBoothRequest
 from danqing.training.own.context import Context
-from danqing.training.own.methods.base import CardFacts, Method, Settings
+from danqing.training.own.methods.base import CardFacts, LossMethod, Settings
 from danqing.training.own.methods.diffusion import DiffusionMethod, family_settings
 from danqing.training.own.methods.lora import DEFAULTS, Lora
 from danqing.training.own.methods.weights import WholeWeights
@@ -24,7 +24,7 @@ class DreamBooth:
     """A subject; the Request says whether beside the weights or in them."""
 
     @staticmethod
-    def open(request: DreamBoothRequest, context: Context) -> Method:
+    def open(request: DreamBoothRequest, context: Context) -> LossMethod:
         """Model and set, the class painted, what is learnt made ready."""
         if request.network is None:
             return DreamBoothWeights.open(request, context)

@@ -27,6 +27,7 @@ from danqing.training.own.context import Context
 from danqing.training.own.data import Batch
 from danqing.training.own.methods.base import CardFacts, Losses, Sample, Settings
 from danqing.training.own.methods.diffusion import SAMPLE_SEED, DiffusionMethod, family_settings
+from danqing.training.own.networks.metadata import BASE_VERSION, base_version
 from danqing.training.own.sampling import Painting, grid, paint
 from danqing.training.own.words import NewWord, WordOpened
 
@@ -100,6 +101,7 @@ class Embedding(DiffusionMethod):
         )
         info = self.opened.info
         about = {"sd_checkpoint": info.sha256[:10], "sd_checkpoint_name": info.name, "use": self._use}
+        about[BASE_VERSION] = base_version(info.family)
         write_embedding(path, vectors, name=name, step=step, about=about)
         return [path]
 

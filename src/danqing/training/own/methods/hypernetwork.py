@@ -29,6 +29,7 @@ from danqing.spec.training_methods import HypernetworkRequest
 from danqing.training.own.context import Context
 from danqing.training.own.methods.base import CardFacts, Settings
 from danqing.training.own.methods.diffusion import DiffusionMethod, family_settings
+from danqing.training.own.networks.metadata import BASE_VERSION, base_version
 from danqing.training.own.seeds import torch_of
 
 DEFAULTS = {
@@ -123,6 +124,7 @@ class HypernetworkMethod(DiffusionMethod):
             "weight_initialization": "Normal",
             "sd_checkpoint": info.sha256[:10],
             "sd_checkpoint_name": info.name,
+            BASE_VERSION: base_version(info.family),  # A1111 passes over it
         }
         path = folder / f"{name}.pt"
         kept = {

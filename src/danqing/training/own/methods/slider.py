@@ -30,7 +30,7 @@ from danqing.sets.captions import join_tags, says
 from danqing.spec.errors import InvalidRequestError
 from danqing.spec.training_methods import SliderRequest
 from danqing.training.own.context import Context
-from danqing.training.own.methods.base import CardFacts, Losses, Method, Sample, Settings
+from danqing.training.own.methods.base import CardFacts, Losses, LossMethod, Sample, Settings
 from danqing.training.own.methods.diffusion import SAMPLE_SEED, SAMPLE_STEPS
 from danqing.training.own.networks.network import Network, write_network
 from danqing.training.own.opened import Opened, open_model
@@ -66,7 +66,7 @@ class Read:
     added: Added | None
 
 
-class Slider(Method):
+class Slider(LossMethod):
     """A network between two words.
 
     Attributes:

@@ -20,6 +20,7 @@ _ARCHITECTURES = {
     "sd1": "stable-diffusion-v1/lora", "sd2": "stable-diffusion-v2-768-v/lora",
     "sdxl": "stable-diffusion-xl-v1-base/lora", "danqing": "danqing-mini/lora",
 }  # fmt: skip
+BASE_VERSION = "ss_base_model_version"
 _OPTIMIZERS = {"adamw": "AdamW", "adamw8bit": "AdamW8bit", "muon": "Muon", "prodigy": "Prodigy"}
 
 
@@ -38,6 +39,11 @@ class Told:
     gamma: float = 0.0
 
 
+def base_version(family: str) -> str:
+    """A model's family as kohya's scripts name it, and as our catalogue reads it again."""
+    return _VERSIONS.get(family, family)
+
+
 def metadata_of(told: Told) -> dict[str, str]:
     """`ss_…` and `modelspec.…` for a safetensors header; every value is a string."""
     request, shape, settings, made = told.request, told.shape, told.settings, told.made
@@ -51,7 +57,7 @@ def metadata_of(told: Told) -> dict[str, str]:
         "ss_sd_model_name": Path(told.model.path).name,
         "ss_new_sd_model_hash": told.model.sha256,
         "ss_sd_model_hash": told.model.sha256[:8],
-        "ss_base_model_version": _VERSIONS.get(told.model.family, told.model.family),
+        BASE_VERSION: base_version(told.model.family),
         "ss_v2": told.model.family == "sd2",
         "ss_resolution": f"({side}, {side})",
         "ss_enable_bucket": request.buckets,

@@ -3,43 +3,54 @@ import { el, t, url } from '../canvas/base.js';
 import { get } from '../projects/api.js';
 import { field, plural, sheet } from '../projects/sheets.js';
 import { later, number, setPath } from './api.js';
+import { lastModel, select } from './choice.js';
 import { cropSheet } from './crop.js';
 
-const SIZES = [[128, 'builtin'], [512, 'sd1'], [1024, 'sdxl']];
+const USUAL = { ':sd1': 512, ':sdxl': 1024 }; // of models that are not here; a colon, so that no model is called so
+const USUAL_STEP_PX = 64;
 const BOUNDS = [32, 2048];
-const SMALL_PX = 256; // up to here the built-in model is meant, whose sides are multiples of 32
 const WAIT_MS = 250;
 const FACE_PX = 46;
 
 export class Buckets {
-  /** @param set its name @param kind what it teaches */
-  constructor(set, kind, size = SIZES[1][0]) {
+  /** @param set its name @param kind what it teaches @param models of the catalogue, the built-in one first */
+  constructor(set, kind, models) {
     Object.assign(this, { set, kind, asked: 0, changed: false });
+    this.sizes = new Map([...models.map(({ name, defaults }) => [name, defaults.size_px]), ...Object.entries(USUAL)]);
+    const first = this.sizes.has(lastModel.name) ? lastModel.name : [...this.sizes.keys()][0];
+    const usual = Object.keys(USUAL).map((key) => [key, { t: `tr.buckets.of.${key.slice(1)}` }]);
+    this.model = select('model', [...models.map(({ name }) => [name, { text: name }]), ...usual], first, () => this.suit());
     this.size = el('input', { type: 'number', name: 'size_px', min: BOUNDS[0], max: BOUNDS[1], step: '32', inputmode: 'numeric' });
-    this.size.value = String(size);
     this.size.addEventListener('input', later(() => this.load(), WAIT_MS));
-    this.presets = el('div', { class: 'dq-sides', role: 'group', tAria: 'tr.buckets.size' }, ...SIZES.map(([px, name]) =>
-      el('button', { type: 'button', 'data-size': px, tTitle: `tr.buckets.of.${name}`, text: String(px), onclick: () => { this.size.value = String(px); this.load(); } })));
+    this.step = el('p', { class: 'dq-tip dt-bucket-step' });
     this.sum = el('p', { role: 'status' });
     this.rows = el('div', { class: 'dt-buckets', role: 'list' });
     this.tip = el('p', { class: 'dq-hint', t: 'tr.buckets.alone.tip', hidden: true });
     this.node = el('div', { class: 'dt-bucket-view' }, el('p', { class: 'dq-tip', t: 'tr.buckets.text' }),
-      el('div', { class: 'dp-row dt-bucket-size' }, field('tr.buckets.size', this.size), this.presets), this.sum, this.rows, this.tip);
+      el('div', { class: 'dp-row dt-bucket-size' }, field('tr.f.model', this.model), field('tr.buckets.size', this.size), this.step), this.sum, this.rows, this.tip);
+  }
+
+  /** The chosen model's own size. */
+  suit() {
+    this.size.value = String(this.sizes.get(this.model.value));
+    return this.load();
   }
 
   async load() {
     const size = Number(this.size.value);
-    for (const button of this.presets.children) button.setAttribute('aria-pressed', String(Number(button.dataset.size) === size));
+    const model = this.model.value;
     this.asked += 1;
     const { asked } = this;
     if (!Number.isInteger(size) || size < BOUNDS[0] || size > BOUNDS[1]) {
       this.tell(t('tr.buckets.wrong', { least: BOUNDS[0], most: BOUNDS[1] }));
       return;
     }
-    const step = size <= SMALL_PX ? 32 : 64;
+    const whose = model in USUAL ? { step_px: USUAL_STEP_PX } : { model };
     try {
-      const { buckets } = await get(setPath(this.set, `/buckets?${new URLSearchParams({ size_px: size, step_px: step })}`));
-      if (asked === this.asked) this.draw(buckets);
+      const { buckets, step_px: step } = await get(setPath(this.set, `/buckets?${new URLSearchParams({ size_px: size, ...whose })}`));
+      if (asked !== this.asked) return;
+      this.step.textContent = t('tr.buckets.step', { step });
+      this.draw(buckets);
     } catch (error) {
       if (asked === this.asked) this.tell(error.text);
     }
@@ -47,6 +58,7 @@ export class Buckets {
 
   tell(text) {
     this.sum.textContent = text;
+    this.step.textContent = '';
     this.rows.replaceChildren();
     this.tip.hidden = true;
   }
@@ -103,8 +115,9 @@ const percent = (share) => number(share * 100, share < 0.0995 ? 1 : 0);
 
 /** Show the sizes of a set. @returns whether a picture was cropped meanwhile */
 export async function bucketSheet(set, kind) {
-  const view = new Buckets(set, kind);
-  view.load();
+  const models = await get('models').then((found) => found.models, () => []); // without them the usual sizes are left
+  const view = new Buckets(set, kind, models);
+  view.suit();
   await sheet({ title: 'tr.buckets', wide: true }, view.node);
   return view.changed;
 }

@@ -18,7 +18,7 @@ export const CARDS = {
   whole: { method: 'finetune', kinds: ['style', 'plain', 'subject'], steps: [500, 3000], lead: [] },
   fewer: { method: 'distill', kinds: ['plain', 'style'], steps: [1000, 1500], lead: ['way'] },
   slider: { method: 'slider', kinds: null, steps: [150, 500], lead: ['target', 'positive', 'negative'] },
-  artaug: { method: 'artaug', kinds: ['pairs'], setField: 'pairs', steps: [40, 100], lead: ['rounds'] },
+  artaug: { method: 'artaug', kinds: ['pairs'], setField: 'pairs', steps: [150, 100], lead: ['rounds'] },
   ddpm: { method: 'ddpm', kinds: ['plain', 'style', 'subject'], optional: true, watch: true, steps: [7000, 7000], lead: ['subject', 'size_px'] },
   dcgan: { method: 'dcgan', kinds: ['plain', 'style', 'subject'], optional: true, watch: true, steps: [8000, 8000], lead: ['subject', 'size_px'] },
   wgan: { method: 'wgan', kinds: ['plain', 'style', 'subject'], optional: true, watch: true, steps: [700, 700], lead: ['subject', 'size_px'] },

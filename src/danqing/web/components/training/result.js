@@ -107,7 +107,7 @@ function rounds(found) {
   for (let round = 1; typeof found[`round_${round}_kept`] === 'number'; round += 1) {
     const of = (name) => found[`round_${round}_${name}`];
     const how = !of('kept') ? 'tr.figure.round.none' : of('strength') ? 'tr.figure.round.fused' : 'tr.figure.round.lost';
-    said.push(t(how, { round: number(round), kept: number(of('kept')), pairs: number(found.pairs ?? 0), prompt: gain(of('prompt_gain')), aesthetic: gain(of('aesthetic_gain')), strength: number(of('strength'), 1) }));
+    said.push(t(how, { round: number(round), kept: number(of('kept')), pairs: number(found.groups ?? found.pairs ?? 0), prompt: gain(of('prompt_gain')), aesthetic: gain(of('aesthetic_gain')), strength: number(of('strength'), 1) }));
   }
   return said;
 }

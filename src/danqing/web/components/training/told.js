@@ -12,6 +12,7 @@ const KNOWN = [
   [/^the sheet by strength could not be painted/, 'tr.told.sheet'],
   [/^(?<count>\S+) pictures of the class \((?<words>.*)\) are painted first$/, 'tr.told.prior'],
   [/^round (?<round>\S+), pair (?<pair>\S+) of (?<all>\S+) \((?<brief>.*)\) (?<verdict>is kept|is dropped|\S+): (?<gain>.+)$/, 'tr.told.pair'],
+  [/^round (?<round>\S+), group (?<group>\S+) of (?<all>\S+) \((?<brief>.*)\) (?<verdict>is kept|is dropped|\S+): (?<gain>.+)$/, 'tr.told.group'],
   [/^is kept$/, 'tr.told.kept'],
   [/^is dropped$/, 'tr.told.dropped'],
   [/^prompt (?<prompt>\S+), aesthetic (?<aesthetic>\S+)$/, 'tr.told.gain'],

@@ -4,7 +4,7 @@ import { get, patch, post } from '../projects/api.js';
 import { Estimates } from './estimate.js';
 import { FieldInput, put } from './fields.js';
 import { CARDS, methods, SHARES, stepsOf } from './methods.js';
-import { select } from './choice.js';
+import { lastModel, select } from './choice.js';
 import { Preset } from './preset.js';
 import { newSet } from './sets.js';
 import { placeOf, setPath } from './api.js';
@@ -132,7 +132,7 @@ export class TrainForm {
   }
 
   modelField() {
-    this.model = select('model', this.models.map((name) => [name, { text: name }]), this.models.includes(BUILT_IN) ? BUILT_IN : this.models[0], () => { this.preset.apply(); this.changed(); });
+    this.model = select('model', this.models.map((name) => [name, { text: name }]), this.models.includes(BUILT_IN) ? BUILT_IN : this.models[0], (name) => { lastModel.name = name; this.preset.apply(); this.changed(); });
     return this.own('model', 'tr.f.model', this.model);
   }
 
