@@ -17,7 +17,6 @@ from benchmarks._report import Options, Outcome, run
 from danqing.engine import Engine, Finished, SessionEvent
 from danqing.engine.calls import Call, Denoise, ModelCall, Session
 from danqing.engine.torch_executor import TorchExecutor
-from danqing.models.loader import Loader
 from danqing.pipelines.context import Context
 from danqing.pipelines.txt2img import txt2img
 from danqing.spec.plan import Plan
@@ -29,18 +28,21 @@ PRECISION = "float32"
 CANCEL_AFTER = 3
 
 
-class CountingExecutor(TorchExecutor):
-    """Keeps what each denoiser batch was made of."""
+class CountingExecutor:
+    """The executor that a person gets; keeps what each denoiser batch was made of."""
 
-    def __init__(self, loader: Loader) -> None:
-        super().__init__(loader)
+    def __init__(self, inner: TorchExecutor) -> None:
+        self.inner = inner
         self.batches: list[tuple[ModelCall, ...]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
 
     def run(self, calls: Sequence[ModelCall]) -> list[Any]:
         """As the real one."""
         if isinstance(calls[0], Denoise):
             self.batches.append(tuple(calls))
-        return super().run(calls)
+        return self.inner.run(calls)
 
     def rows_beside(self, own: Sequence[Call]) -> list[int]:
         """Rows of each batch that one of these Calls was in."""
@@ -71,7 +73,7 @@ def latents(
         companions: One joins after each tick of the loop, from the first denoiser call on.
         cancelled: Which companion is stopped halfway.
     """
-    executor = CountingExecutor(bench.loader)
+    executor = CountingExecutor(bench.executor())
     engine = Engine(executor)
     results: dict[str, Any] = {}
     own: list[Call] = []

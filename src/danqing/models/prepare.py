@@ -26,9 +26,22 @@ def prepare_denoiser(network: Network, precision: Precision, device: torch.devic
     """
     # Before it is moved, so that the device holds the small form alone.
     network = store(network.eval().requires_grad_(False), precision, device).to(device)
-    if precision.channels_last:
-        network = network.to(memory_format=torch.channels_last)
-    if fast_cpu and precision.storage is None and device.type == "cpu" and precision.denoiser is torch.bfloat16:
+    if packs(precision, device, fast_cpu=fast_cpu):
+        # Packing reads any layout, and a graph shares the memory of weights that lie as files have them.
         pack(network)
         speed_up(network)
+    elif precision.channels_last:
+        network = network.to(memory_format=torch.channels_last)
     return network
+
+
+def packs(precision: Precision, device: torch.device, *, fast_cpu: bool = True) -> bool:
+    """Whether a network's convolutions will be packed.
+
+    Args:
+        precision: Number formats.
+        device: Where it shall compute.
+        fast_cpu: As for `prepare_denoiser`.
+    """
+    on_cpu = device.type == "cpu" and precision.denoiser is torch.bfloat16
+    return fast_cpu and on_cpu and precision.storage is None

@@ -15,7 +15,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from danqing.models.derived import load_unet
 from danqing.models.derived_files import variant_of
 from danqing.models.precision import Precision
-from danqing.models.prepare import prepare_denoiser
+from danqing.models.prepare import packs, prepare_denoiser
 from danqing.models.preview import LatentRgb
 from danqing.models.singlefile import build
 from danqing.models.singlefile.describe import Checkpoint, describe, vae_of_file
@@ -106,7 +106,7 @@ def load_parts(task: Loading, *, towers: Sequence[Tower], hidden: bool = False) 
     info, precision, device = task.info, task.precision, task.device
     place = Path(info.weights_path)
     if place.is_file():
-        return _from_file(describe(place), precision, device, task.vae_path or _beside(info), hidden=hidden)
+        return _from_file(describe(place), task, hidden=hidden)
     options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
     texts: list[TextEncoder] = []
     for tower in towers:
@@ -123,10 +123,10 @@ def load_parts(task: Loading, *, towers: Sequence[Tower], hidden: bool = False) 
     )
 
 
-def _from_file(
-    checkpoint: Checkpoint, precision: Precision, device: torch.device, vae_path: Path | None, *, hidden: bool
-) -> Parts:
-    weights = Weights(checkpoint.path)
+def _from_file(checkpoint: Checkpoint, task: Loading, *, hidden: bool) -> Parts:
+    weights, precision, device = Weights(checkpoint.path), task.precision, task.device
+    vae_path = task.vae_path or _beside(task.info)
+    last = precision.channels_last and not packs(precision, device, fast_cpu=task.fast_cpu)
     texts = [
         TextEncoder(
             CLIP_TOKENIZER,
@@ -144,7 +144,7 @@ def _from_file(
         vae = build.build_vae(checkpoint.path, checkpoint.vae, checkpoint.vae_prefix, weights, precision.vae)
     return Parts(
         texts=tuple(texts),
-        unet=build.build_unet(checkpoint, weights, precision.denoiser, channels_last=precision.channels_last),
+        unet=build.build_unet(checkpoint, weights, precision.denoiser, channels_last=last),
         vae=ready(vae, device),
         table=SigmaTable.from_alphas_cumprod(build.build_alphas(checkpoint)),
     )
