@@ -227,7 +227,7 @@ class ArtAugRequest(TrainingRequest):
     pairs: str = Field(default="", max_length=1000)
     network: NetworkShape = NetworkShape(rank=8)
     rounds: int = Field(default=1, ge=1, le=10)
-    group: int = Field(default=50, ge=1, le=1000)
+    group: int = Field(default=10, ge=1, le=1000)
     before_steps: int | None = Field(default=None, ge=1, le=100_000)
     accept_gain: float = Field(default=0.0, ge=-1, le=1)
     size_px: int | None = Field(default=None, ge=32, le=2048)

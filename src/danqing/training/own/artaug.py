@@ -117,6 +117,11 @@ class Gain:
         return self.prompt + self.aesthetic
 
     @property
+    def clear(self) -> float:
+        """What is left of it after one standard error."""
+        return self.total - self.error
+
+    @property
     def passes(self) -> bool:
         """Whether it is no clear loss: a handful of pictures cannot tell a small gain from none."""
         return self.total > -self.error
