@@ -75,11 +75,22 @@ def run(name: str, about: str, measure: Callable[[Options], Outcome], argv: Sequ
         measure: Does the work.
         argv: The command line after the module's name.
     """
-    options = _parse(name, about, argv)
+    options = Options(**vars(parser(name, about).parse_args(argv)))
     _quiet_libraries()
     before = _machine.CpuClock.read()
     outcome = measure(options)
-    others = before.others_share(_machine.CpuClock.read())
+    return conclude(name, outcome, options, before.others_share(_machine.CpuClock.read()))
+
+
+def conclude(name: str, outcome: Outcome, options: Options, others: float | None) -> int:
+    """Write and print what was found; the exit code.
+
+    Args:
+        name: Of the benchmark and of its result file.
+        outcome: What it found.
+        options: What a person chose.
+        others: The share of the machine that other programs took, 0 to 1.
+    """
     result = {
         "benchmark": name,
         **{key: _rounded(value) for key, value in outcome.figures.items()},
@@ -99,7 +110,8 @@ def run(name: str, about: str, measure: Callable[[Options], Outcome], argv: Sequ
     return 1 if options.check and not outcome.passed else 0
 
 
-def _parse(name: str, about: str, argv: Sequence[str] | None) -> Options:
+def parser(name: str, about: str) -> argparse.ArgumentParser:
+    """The options that every benchmark takes; their names are those of `Options`."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=about)
     parser.add_argument("--json", action="store_true", help="the last line of output is one JSON object")
     parser.add_argument("--quick", action="store_true", help="tiny models, seconds; checks the code, not the bar")
@@ -107,7 +119,7 @@ def _parse(name: str, about: str, argv: Sequence[str] | None) -> Options:
     parser.add_argument("--repeats", type=_positive, default=None, help="how often each side is timed")
     parser.add_argument("--check", action="store_true", help="exit with 1 when the bar is missed")
     parser.add_argument("--out", type=Path, default=None, help="folder of the result (default benchmarks/results)")
-    return Options(**vars(parser.parse_args(argv)))
+    return parser
 
 
 def _positive(text: str) -> int:

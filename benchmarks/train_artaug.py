@@ -3,9 +3,10 @@
 The built-in review loop refines briefs of its own (90 subjects, none of which is measured); the pairs that its judge
 accepted are distilled by the trainer's own process, with the method's defaults. Then the 30 briefs of
 `benchmarks.refine`, which nothing learnt from, are painted with eight seeds each at strength 0 and at 1: a picture's
-score varies more from seed to seed than it can gain, so that single ones say nothing. Reported: the judge's scores, and those of an evaluator that had no part in any of it, where `DANQING_BENCH_EVALUATOR`
-and `DANQING_BENCH_DATA` name its folders (see `benchmarks.refine`). Bar: the judge's prompt score rises by more than
-its standard error, the share of pictures that the evaluator recognises does not fall. `DANQING_BENCH_KEEP` names a folder in which pairs and run stay;
+score varies more from seed to seed than it can gain, so that single ones say nothing. Reported: the judge's scores, and
+those of an evaluator that had no part in any of it, where `DANQING_BENCH_EVALUATOR` and `DANQING_BENCH_DATA` name its
+folders (see `benchmarks.refine`). Bar: the judge's prompt score rises by more than its standard error, the share of
+pictures that the evaluator recognises does not fall. `DANQING_BENCH_KEEP` names a folder in which pairs and run stay;
 what is there already is not made again.
 """
 

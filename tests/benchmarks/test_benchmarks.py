@@ -13,6 +13,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 FIGURES = {
     "drag": {"distance_noop_px", "distance_fast_px", "distance_quality_px", "fast_s", "quality_s"},
+    "do_less": {"decibels_fast", "decibels_draft", "speedup_fast", "speedup_draft", "decibels_merge_50"},
     "engine_overhead": {"ratio_engine_to_bare", "engine_s", "bare_s"},
     "cpu_step": {"ratio_to_limit", "speedup_over_diffusers", "ours_s", "limit_s"},
     "mixed_load": {"ratio_short_latency", "short_engine_s", "short_fcfs_s"},

@@ -180,6 +180,17 @@ def test_bfloat16_and_kept_small(by_graph):
     assert set(by_graph.executor.ways) == {"torch"}
 
 
+def test_graphs_count_as_memory_of_their_models(by_graph):
+    by_graph.latents(by_graph.plans())
+    model = by_graph.model()
+    unet_bytes = by_graph.executor.graphs.bytes_of(model.unet)
+    assert unet_bytes > 0.8 * sum(p.numel() * 4 for p in model.unet.parameters())
+    assert by_graph.loader.beside_bytes(model) >= unet_bytes
+    by_graph.loader.budget_bytes = model.size_bytes + by_graph.model("other").size_bytes
+    assert by_graph.model("other") is by_graph.model("other")
+    assert by_graph.model() is not model, "the graphs did not count, so that both models stayed"
+
+
 def test_memory_is_made_by_giving_up_graphs_first(by_graph):
     by_graph.latents(by_graph.plans())
     call = by_graph.executor.ran[-1][0]

@@ -62,7 +62,7 @@ def feeds_of(net: Any, graph: CompiledGraph, asked: dict[str, Any], residuals: A
 def check_unet(unet: Any, limit: float) -> None:
     """One graph, called with several shapes, against the module."""
     graph = CompiledGraph(unet_graph(unet, unet.dtype))
-    for shape in ((2, 8, 8, 7), (1, 16, 8, 77), (4, 4, 12, 20)):
+    for shape in ((2, 8, 8, 7), (1, 16, 8, 77), (4, 4, 12, 20), (1, 5, 9, 7)):
         asked = given(unet, *shape)
         wanted = unet(**asked, return_dict=False)[0]
         assert distance(graph(feeds_of(unet, graph, asked))[0], wanted) < limit

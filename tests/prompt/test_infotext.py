@@ -135,6 +135,15 @@ guidance = st.fixed_dictionaries(
         "s_min_uncond": numbers(0, 100),
     },
 )
+shortcuts = st.fixed_dictionaries(
+    {},
+    optional={
+        "cache_interval": st.integers(1, 10),
+        "cache_branch": st.integers(0, 16),
+        "guidance_window": st.tuples(numbers(0, 0.5), numbers(0.50001, 1)),
+        "token_merging": numbers(0, 0.75),
+    },
+)
 hires = st.fixed_dictionaries(
     {"upscaler": st.sampled_from([info.name for info in UPSCALERS])},
     optional={
@@ -173,6 +182,8 @@ shared = {
     "hires": hires,
     "refiner": st.fixed_dictionaries({"model": st.text(min_size=1, max_size=30), "switch_at": numbers(0.0001, 1)}),
     "precision": st.sampled_from(["auto", "float32", "bfloat16", "float16"]),
+    "quality": st.sampled_from(["exact", "fast", "draft"]),
+    "shortcuts": shortcuts,
     "output": st.fixed_dictionaries(
         {"format": st.sampled_from(["png", "jpeg", "webp"]), "quality": st.integers(1, 100)}
     ),
@@ -240,6 +251,7 @@ def test_every_field_of_every_request_has_a_key():
     covered = {entry.path for entry in ENTRIES}
     elsewhere = {"controls", "prompt", "negative_prompt", "kind", "width_px", "height_px", "seed_resize"}
     nested = {"sampling", "guidance", "hires", "refiner", "output", "variation", "soft", "margins", "threshold"}
+    nested |= {"shortcuts"}
 
     def check(model, prefix):
         for name, field in model.model_fields.items():

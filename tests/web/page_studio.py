@@ -21,6 +21,7 @@ from page_exploring import Comparing
 from PIL import Image, ImageDraw, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
+from danqing.planning.shortcuts import left_out
 from danqing.spec.errors import BadFileError, ConflictError, InvalidRequestError, NotFoundError, UnsupportedError
 from danqing.spec.events import PreviewEvent, ProgressEvent, RecordEvent, StateEvent
 from danqing.spec.geometry import SizePx
@@ -211,8 +212,9 @@ class FakeStudio:
             guidance_scale=request.guidance.scale or MODEL.defaults.guidance_scale,
             strength=getattr(request, "strength", None),
         )
-        init = self._init(request)
-        return Plan(kind="txt2img", seeds=SeedPlan(seed=seed), passes=(base,), init=init, parent=request.parent)
+        init, (passes, _) = self._init(request), left_out(request, (base,))
+        seeds, quality = SeedPlan(seed=seed), request.quality
+        return Plan(kind="txt2img", seeds=seeds, passes=passes, init=init, quality=quality, parent=request.parent)
 
     def _init(self, request):
         if request.kind == "txt2img" or request.image is None:

@@ -29,6 +29,7 @@ from danqing.spec.painting import (
 from danqing.spec.region import Region
 from danqing.spec.retouch import RetouchRequest
 from danqing.spec.retouch_steps import CutoutStep, DetailStep, RestoreFacesStep, TiledDiffusion, UpscaleStep
+from danqing.spec.shortcuts import Shortcuts
 from danqing.spec.words_edit import LocalWords, WordsRequest, WordWeight
 from danqing.web.form import NAMES, Form, field_of, from_request, to_request
 
@@ -136,6 +137,8 @@ COMMON = {
     "regions": st.lists(REGION, max_size=2).map(tuple),
     "region_engine": st.sampled_from([None, "attention", "latent"]),
     "precision": st.sampled_from(["auto", "float32", "float8", "nf4"]),
+    "quality": st.sampled_from(["exact", "fast", "draft"]),
+    "shortcuts": st.builds(Shortcuts, cache_interval=maybe(st.integers(1, 10)), token_merging=maybe(unit(0, 0.75))),
     "size_hints": st.builds(
         SizeHints, crop_top_px=SIDE, target=maybe(st.builds(SizePx, width_px=SIDE, height_px=SIDE))
     ),

@@ -29,6 +29,7 @@ OPTION_OF_FIELD = {
     "feather_px": "--feather",
     "output.format": "--format",
     "clip_skip": "--clip-skip",
+    "shortcuts": "--shortcuts",
     "margins": "--expand",
     "finish": "--finish",
     "controls": "--control",
@@ -43,7 +44,7 @@ OPTION_OF_FIELD = {
     "z": "--z",
     "request.count": "--count",
 }
-_SAME_NAME = frozenset({"model", "vae", "syntax", "count", "seed", "noise", "strength", "mask", "fill"})
+_SAME_NAME = frozenset({"model", "vae", "syntax", "count", "seed", "noise", "strength", "mask", "fill", "quality"})
 
 
 def in_option_words() -> AbstractContextManager[None]:

@@ -16,6 +16,8 @@ from danqing.cli.image_option import SYNTAX as IMAGE_SYNTAX
 from danqing.cli.image_option import parse_image_prompt
 from danqing.cli.region_option import SYNTAX as REGION_SYNTAX
 from danqing.cli.region_option import parse_region
+from danqing.cli.shortcuts_option import SYNTAX as SHORTCUTS
+from danqing.cli.shortcuts_option import parse_shortcuts
 from danqing.spec.errors import BadFileError, InvalidRequestError, NotFoundError
 from danqing.studio.service import Studio
 
@@ -57,6 +59,13 @@ class PaintOptions:
         int | None, _option("--seed", "-s", help="Of the first picture; random if unset.", panel=_SAMPLING)
     ] = None
     steps: Annotated[int | None, _option("--steps", help="Sampling steps.", panel=_SAMPLING)] = None
+    quality: Annotated[
+        str | None, _option("--quality", help="exact, fast or draft: what work is left out.", panel=_SAMPLING)
+    ] = None
+    shortcuts: Annotated[
+        str | None,
+        _option("--shortcuts", help="Single numbers in place of the quality's.", panel=_SAMPLING, metavar=SHORTCUTS),
+    ] = None
     sampler: Annotated[str | None, _option("--sampler", help='For example "DPM++ 2M".', panel=_SAMPLING)] = None
     scheduler: Annotated[str | None, _option("--scheduler", help="For example karras.", panel=_SAMPLING)] = None
     cfg: Annotated[float | None, _option("--cfg", help="Guidance scale.", panel=_SAMPLING)] = None
@@ -163,6 +172,8 @@ def request_data(options: PaintOptions, output_format: str | None) -> dict[str, 
         "noise": options.noise,
         "sampling": _set(sampler=options.sampler, schedule=options.scheduler, steps=options.steps, eta=options.eta),
         "guidance": _set(scale=options.cfg, rescale=options.cfg_rescale),
+        "quality": options.quality,
+        "shortcuts": None if options.shortcuts is None else parse_shortcuts(options.shortcuts),
         "hires": _hires(options),
         "refiner": _refiner(options),
         "variation": _variation(options),

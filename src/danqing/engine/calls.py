@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from danqing.adapters.prompt_to_prompt import AttentionControl
+from danqing.engine.features import FeatureUse
 from danqing.enhance.bench import Bench
 from danqing.sampling.tables import NoiseTable
 from danqing.spec.model import ModelInfo, ModelRef
@@ -186,6 +187,9 @@ class Denoise:
         regions: Words of regions in the cross-attentions; Calls with and without them share a batch.
         latents: For each row which latent of `x` it is; empty where there is but one.
         words: Rows whose attention is coupled; their contexts must be of equal length.
+        features: Deep features that are kept for later Calls, or taken from an earlier one; Calls that do, that do not,
+            and that do neither share a batch as far as they compute the same blocks.
+        merging: Share of like tokens that self-attention takes together.
     """
 
     model: ModelKey
@@ -204,6 +208,8 @@ class Denoise:
     latents: tuple[int, ...] = ()
     words: WordsInput | None = None
     settled_steps: int = 0
+    features: FeatureUse | None = None
+    merging: float = 0.0
 
     def latent_of(self, row: int) -> torch.Tensor:
         """The latent [1, c, h, w] of a row."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, cast
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from danqing.adapters.lllite import acting as lllites_acting
 from danqing.adapters.networks import LoadedNetworks
 from danqing.adapters.prompt_to_prompt import coupled
 from danqing.adapters.regions import attending
+from danqing.adapters.token_merging import merged
 from danqing.engine.calls import (
     Decode,
     Denoise,
@@ -31,6 +32,7 @@ from danqing.engine.calls import (
     Upscale,
     Work,
 )
+from danqing.engine.cutting import Features, features_of, in_torch, keep, merging_of, reused_branch
 from danqing.engine.rows import (
     added_of,
     control_of_rows,
@@ -60,6 +62,26 @@ GPU_BATCH_LATENT_PX = 131_072
 TEXT_CACHE_ENTRIES = 256
 IMAGE_CACHE_ENTRIES = 256
 _OOM_PHRASES = ("can't allocate memory", "out of memory", "not enough memory")
+
+
+class _Batch(NamedTuple):
+    """What rows must have in common to be computed together.
+
+    Attributes:
+        tokens: Length of their contexts.
+        perturbed: Whether the middle's self-attention is the identity (PAG).
+        adapter: The image adapter.
+        way: What computes them.
+        reused: The branch whose deep feature is used again; None where all blocks are computed.
+        merging: Share of like tokens that are taken together.
+    """
+
+    tokens: int
+    perturbed: bool
+    adapter: ModelRef | None
+    way: Hashable
+    reused: int | None
+    merging: float
 
 
 class TorchExecutor:
@@ -154,6 +176,10 @@ class TorchExecutor:
             return True
         return isinstance(call, (Decode, EncodeImage)) and model.tile()
 
+    def forget_texts(self) -> None:
+        """Read every text anew from here on."""
+        self._texts.clear()
+
     def preview(self, model: ModelKey, denoised: Tensor, *, decode: bool) -> npt.NDArray[np.uint8] | None:
         """A small RGB picture uint8 [h, w, 3] of a latent [1, c, h, w], by the linear map or by the VAE."""
         loaded = self._model(model)
@@ -206,7 +232,7 @@ class TorchExecutor:
         """One batch for each context length; rows go back to the Calls they came from."""
         adapters = image_adapters_of(calls)
         nets = [self._controlnet(net, calls[0].model.precision, model) for net in nets_of(calls[0])]
-        buckets: defaultdict[tuple[int, bool, ModelRef | None, Hashable], list[tuple[int, int]]] = defaultdict(list)
+        buckets: defaultdict[_Batch, list[tuple[int, int]]] = defaultdict(list)
         for index, call in enumerate(calls):
             # One image adapter leaves rows without image prompts alone, so that they stay together; two do not mix.
             mixed = len(adapters) > 1 and call.images is not None
@@ -214,36 +240,58 @@ class TorchExecutor:
             for row, context in enumerate(call.contexts):
                 perturbed = row >= len(call.contexts) - call.perturbed
                 way = self._way(model, call, row, nets)
-                buckets[context.shape[0], perturbed, adapter, way].append((index, row))
+                reused, merging = reused_branch(model.unet, call), merging_of(model.unet, call, nets)
+                buckets[_Batch(context.shape[0], perturbed, adapter, way, reused, merging)].append((index, row))
         answers = [torch.empty((len(call.contexts), *call.x.shape[1:])) for call in calls]
-        for (_, perturbed, adapter, way), rows in buckets.items():
-            with_extra = calls[0].extra is not None
-            networks = self.networks.in_denoiser(model.unet, [calls[index].networks for index, _ in rows])
-            regions = attending(model.unet, [regions_of_row(calls[index].regions, row) for index, row in rows])
-            lllites = lllites_acting(model.unet, lllites_of(nets, calls, rows))
-            words = coupled(model.unet, couples_of(calls, rows), len(rows))
-            with words, regions, self._image_prompts(model, adapter, calls, rows), networks, lllites:
-                output = model.denoise(
-                    torch.cat([calls[index].latent_of(row) for index, row in rows]),
-                    torch.tensor([calls[index].sigma for index, _ in rows]),
-                    torch.stack([calls[index].contexts[row] for index, row in rows]),
-                    torch.cat([cast("Tensor", calls[index].extra) for index, _ in rows]) if with_extra else None,
-                    perturbed=perturbed,
-                    control=control_of_rows(nets, calls, rows),
-                    added=added_of(calls, rows),
-                    network=self._network(model, way),
-                )
+        for batch, rows in buckets.items():
+            output = self._denoise_rows(model, batch, calls, rows, nets)
             for (index, row), denoised in zip(rows, output, strict=True):
                 answers[index][row] = denoised
         return answers
+
+    def _denoise_rows(
+        self,
+        model: StableDiffusion,
+        batch: _Batch,
+        calls: Sequence[Denoise],
+        rows: Sequence[tuple[int, int]],
+        nets: Sequence[ControlNet],
+    ) -> Tensor:
+        """Rows (Call, row of the Call) of one batch [b, c, h, w]."""
+        with_extra = calls[0].extra is not None
+        features = features_of(model.unet, calls, rows, batch.reused)
+        network = self._network(model, batch.way, features)
+        with ExitStack() as stack:
+            stack.enter_context(coupled(model.unet, couples_of(calls, rows), len(rows)))
+            places = [regions_of_row(calls[index].regions, row) for index, row in rows]
+            stack.enter_context(attending(model.unet, places))
+            stack.enter_context(self._image_prompts(model, batch.adapter, calls, rows))
+            acting = [calls[index].networks for index, _ in rows]
+            stack.enter_context(self.networks.in_denoiser(model.unet, acting))
+            stack.enter_context(lllites_acting(model.unet, lllites_of(nets, calls, rows)))
+            stack.enter_context(merged(model.unet, batch.merging))
+            if network is None:
+                network = stack.enter_context(in_torch(model.unet, features))
+            output = model.denoise(
+                torch.cat([calls[index].latent_of(row) for index, row in rows]),
+                torch.tensor([calls[index].sigma for index, _ in rows]),
+                torch.stack([calls[index].contexts[row] for index, row in rows]),
+                torch.cat([cast("Tensor", calls[index].extra) for index, _ in rows]) if with_extra else None,
+                perturbed=batch.perturbed,
+                control=control_of_rows(nets, calls, rows),
+                added=added_of(calls, rows),
+                network=network,
+            )
+        keep(model.unet, features, calls, rows)
+        return output
 
     def _way(self, model: StableDiffusion, call: Denoise, row: int, nets: Sequence[ControlNet]) -> Hashable:
         """What runs a row, for executors that have more than one way: rows of one way share a batch."""
         del model, call, row, nets
 
-    def _network(self, model: StableDiffusion, way: Hashable) -> Network | None:
-        """What stands for the denoiser's own module."""
-        del model, way
+    def _network(self, model: StableDiffusion, way: Hashable, features: Features) -> Network | None:
+        """What stands for the denoiser's own module, as far as deep features ask for its blocks."""
+        del model, way, features
 
     def _controlnet(self, net: ModelRef, precision: str, model: StableDiffusion) -> ControlNet:
         return self.loader.controlnet(net, precision, model)

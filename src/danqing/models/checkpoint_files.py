@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from danqing.models import controls, derived_files
-from danqing.models.diffusers_folders import PATCH, family_defaults
+from danqing.models.diffusers_folders import PATCH, family_defaults, few_steps_defaults
 from danqing.models.foreign_folders import own_defaults
 from danqing.models.hashes import HashCache
 from danqing.models.headers import read_header
@@ -182,7 +182,8 @@ def _native_px(family: str) -> int:
 
 def _defaults(found: Checkpoint) -> ModelDefaults:
     base = found.family == "sd2" and found.prediction == "epsilon"
-    return _checked_defaults(found.path, found.sidecars, {}, 512 if base else _native_px(found.family))
+    own = few_steps_defaults(found.family, found.path.stem, found.metadata.get("modelspec.title"))
+    return _checked_defaults(found.path, found.sidecars, own, 512 if base else _native_px(found.family))
 
 
 def _checked_defaults(path: Path, sidecars: Sidecars, own: Mapping[str, Any], size_px: int) -> ModelDefaults:

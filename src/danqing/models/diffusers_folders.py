@@ -14,6 +14,8 @@ from danqing.models.ip_adapters import attention_widths
 from danqing.spec.errors import BadFileError, UnsupportedError
 from danqing.spec.model import ModelDefaults, ModelInfo, Prediction
 from danqing.spec.registry.families import FAMILIES
+from danqing.spec.registry.few_steps import FAMILIES as FEW_STEPS_FAMILIES
+from danqing.spec.registry.few_steps import find_few_steps
 
 BUILTIN_DIR = Path(__file__).parent / "builtin"
 BUILTIN_FAMILY = "danqing"
@@ -101,6 +103,12 @@ def family_defaults(family: str, variant: str) -> dict[str, Any]:
     return _FAMILY_DEFAULTS.get(family) or _FAMILY_DEFAULTS.get(f"{family}-{variant}", {})
 
 
+def few_steps_defaults(family: str, *names: str | None) -> dict[str, Any]:
+    """What a checkpoint likes whose name says that it was distilled for few steps."""
+    found = find_few_steps(*names) if family in FEW_STEPS_FAMILIES else None
+    return {} if found is None else found.defaults
+
+
 def _defaults(about: dict[str, Any], family: str, variant: str, folder: Path) -> ModelDefaults:
     """What the model likes: what `danqing.json` says, or its family's native size."""
     native_px = next((info.native_px for info in FAMILIES if info.key == family), None)
@@ -112,6 +120,7 @@ def _defaults(about: dict[str, Any], family: str, variant: str, folder: Path) ->
             {
                 "size_px": about.get("native_size_px", native_px),
                 **family_defaults(family, variant),
+                **few_steps_defaults(family, folder.name),
                 **about.get("defaults", {}),
             }
         )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from danqing.engine.calls import ControlInput, Denoise, ModelKey, Report, SizeNumbers
+from danqing.engine.features import FeatureCache
 from danqing.models.text import TextState
 from danqing.pipelines.conditioning import Conditioning
 from danqing.pipelines.context import Context
@@ -85,6 +86,7 @@ class Denoiser:
         controls: ControlNet units of the pass.
         last_uncond: The unconditional estimate of the last answer, for CFG++.
         furthest: The furthest step reached: Restart goes back up in σ, progress does not.
+        features: Deep features of the pass, where they are kept.
     """
 
     context: Context
@@ -97,6 +99,7 @@ class Denoiser:
     controls: Sequence[PassControl] = ()
     last_uncond: Tensor | None = None
     furthest: int = 0
+    features: FeatureCache | None = None
 
     @property
     def steps(self) -> int:
@@ -215,7 +218,10 @@ class Denoiser:
             settled_steps=settled_steps(networks, step, self.steps),
             distilled=planned.guidance.distilled or 0.0,
             regions=None if stage.regions is None else stage.regions.attention(step, *counts),
+            merging=planned.shortcuts.token_merging,
         )
+        if self.features is not None:
+            call = self.features.within(call, step, row_keys(stage, counts, owners))
         rows: Tensor = yield self._finished(call, step, counts)
         return list(torch.split(rows, 1))
 
@@ -223,6 +229,18 @@ class Denoiser:
         """A Call with what a denoiser of another kind adds; `counts` are its rows as `Reading` lists them."""
         del step, counts
         return call
+
+
+def row_keys(
+    stage: Stage, counts: tuple[int, int, int], owners: Sequence[PassRegion | None]
+) -> list[tuple[int, int, int, int]]:
+    """What each row of a Call means within its pass: the stage, what is asked for, its place there, whose it is."""
+    places = [(role, place) for role, count in enumerate(counts) for place in range(count)]
+    whose = owners or [None] * len(places)
+    return [
+        (stage.first_step, role, place, 0 if owner is None else id(owner))
+        for (role, place), owner in zip(places, whose, strict=True)
+    ]
 
 
 def own_controls(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from danqing.engine.calls import Describe, Description, EncodeImage, ModelKey, Report
+from danqing.engine.features import FeatureCache
 from danqing.pipelines import conditioning, image_prompts, regions
 from danqing.pipelines.context import Context, Step
 from danqing.pipelines.control import Frame, PassControl, Scene, pass_controls
@@ -82,6 +83,8 @@ def run_pass(context: Context, index: int, start: Start) -> Step[Tensor]:
         extra,
         start.blend,
         controls,
+        # Windows of a plane ask several times at each step, and no one row of theirs is of one place.
+        features=kept_features(planned) if start.asked is None else None,
     )
     shape = latent_shape(described, planned.size)
     x = noise.initial(shape) * levels[0]
@@ -95,6 +98,12 @@ def run_pass(context: Context, index: int, start: Start) -> Step[Tensor]:
     latent: Tensor = yield from sampler(asked, x, levels, noise, options)
     context.done_steps += steps
     return latent
+
+
+def kept_features(planned: PassPlan) -> FeatureCache | None:
+    """Where a pass keeps deep features; None where it computes everything at each step."""
+    own = planned.shortcuts
+    return FeatureCache(own.cache_interval, own.cache_branch) if own.cache_interval > 1 else None
 
 
 def pass_levels(planned: PassPlan, described: Description) -> Tensor:
@@ -182,6 +191,7 @@ def guidance_settings(planned: PassPlan) -> GuidanceSettings:
         skip_early=guidance.skip_early,
         s_min_uncond=guidance.s_min_uncond,
         always_uncond=find_sampler(planned.sampling.sampler).cfg_pp,
+        window=planned.shortcuts.guidance_window,
     )
 
 

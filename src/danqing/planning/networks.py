@@ -111,6 +111,11 @@ class NetworkPlanner:
         embeddings = self._mentioned(f"{text}\n{negative_prompt}", infos, model, strict=False)
         return PassNetworks(tuple(networks), embeddings, tuple(notes))
 
+    def names_of(self, plan: NetworkPlan) -> tuple[str, str | None]:
+        """A network's name, and its trainer's for it."""
+        found = next((info for info in self._found.values() if info.sha256 == plan.model.sha256), None)
+        return plan.model.name, None if found is None else found.alias
+
     def _info(self, tag: NetworkTag) -> NetworkInfo:
         if tag.problem is not None and not tag.name.strip():
             raise PromptSyntaxError(

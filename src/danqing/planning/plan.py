@@ -8,19 +8,20 @@ import secrets
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from danqing.planning import drag, foreign, pictures, sizes, words_edit
+from danqing.planning import drag, few_steps, foreign, pictures, sizes, words_edit
 from danqing.planning.controls import ControlFinder, plan_controls, plan_region_controls
 from danqing.planning.image_prompts import ImageAdapterFinder, adapter_for, plan_image_prompts
 from danqing.planning.networks import NetworkFinder, NetworkPlanner
 from danqing.planning.regions import check_networks, engine_for, engine_notes, plan_regions, region_words
 from danqing.planning.retouch import Ground, RetouchFinder, plan_retouch
-from danqing.planning.sampling import guidance_for, sampling_for
+from danqing.planning.sampling import guidance_for, sampling_for, seeds_for
+from danqing.planning.shortcuts import left_out
 from danqing.planning.upscaling import chosen_upscaler
 from danqing.planning.words import PromptLibrary, Words, words_of
 from danqing.spec.drag import DragRequest
 from danqing.spec.errors import InvalidRequestError, UnsupportedError
 from danqing.spec.geometry import SizePx
-from danqing.spec.model import ModelInfo, ModelRef
+from danqing.spec.model import ModelInfo
 from danqing.spec.painting import Hires, InitRequest, InpaintRequest, OutpaintRequest
 from danqing.spec.plan import (
     ControlPlan,
@@ -129,11 +130,11 @@ class _Planner:
         self.notes += foreign.check_base(request, self.model, said)
 
     def plans(self) -> tuple[Plan, ...]:
-        sides = [self._base_size(words) for words in self.words]
+        request, sides = self.request, [self._base_size(words) for words in self.words]
         variation_seed = self._variation_seed()
         self._plan_controls()
         return tuple(
-            self._plan(words, size, self._seeds(index, variation_seed))
+            self._plan(words, size, seeds_for(request, self.seed, index, variation_seed, self.model))
             for index, (words, size) in enumerate(zip(self.words, sides, strict=True))
         )
 
@@ -148,11 +149,12 @@ class _Planner:
             passes[-1] = passes[-1].model_copy(update={"regions": regions})
         passes += self._next_stages(passes[-1], words)
         retouched = plan_retouch(self._ground(passes, seeds.seed))
+        done, left = left_out(request, (*passes, *retouched.passes))
         return Plan(
             kind=request.kind,
             seeds=seeds,
-            passes=(*passes, *retouched.passes),
-            vae=_ref(self.catalog.find_vae(request.vae)) if request.vae else None,
+            passes=done,
+            vae=self.catalog.find_vae(request.vae).ref if request.vae else None,
             init=pictures.init_plan(request),
             mask=pictures.mask_plan(request),
             outpaint=pictures.outpaint_plan(request),
@@ -164,9 +166,10 @@ class _Planner:
             image_prompts=plan_image_prompts(request),
             image_mix=request.image_mix,
             precision=request.precision,
+            quality=request.quality,
             output=request.output,
             parent=request.parent,
-            notes=tuple(dict.fromkeys((*self.notes, *retouched.notes))),
+            notes=tuple(dict.fromkeys((*self.notes, *retouched.notes, *left))),
         )
 
     def _ground(self, passes: list[PassPlan], seed: int) -> Ground:
@@ -218,40 +221,36 @@ class _Planner:
             return 0
         return variation.seed if variation.seed is not None else self.random.randint(0, MAX_SEED)
 
-    def _seeds(self, index: int, variation_seed: int) -> SeedPlan:
-        """A1111's rule: pictures of a batch count up the seed, or the variation seed when there is a variation."""
-        request = self.request
-        strength = request.variation.strength if request.variation else 0.0
-        return SeedPlan(
-            seed=self.seed if strength else (self.seed + index) % 2**64,
-            variation_seed=(variation_seed + index) % 2**64 if strength else 0,
-            variation_strength=strength,
-            resize_from=request.seed_resize.rounded(self.model.latent_scale) if request.seed_resize else None,
-            source=request.noise,
-            eta_noise_seed_delta=request.eta_noise_seed_delta,
-        )
-
     def _base_pass(self, words: Words, size: SizePx) -> PassPlan:
-        request, model = self.request, self.model
-        sampling = sampling_for(request.sampling, model)
-        init = isinstance(request, InitRequest)
+        request = self.request
+        init = request if isinstance(request, InitRequest) else None
         text = self._text(words.prompt, words.negative_prompt)
+        loaded = self._loaded(text, self.model)
+        model = self._fitted(self.model, loaded)
+        sampling = sampling_for(request.sampling, model)
         return PassPlan(
             kind="base",
-            model=_ref(model),
+            model=model.ref,
             size=size,
             text=text,
             sampling=sampling,
             guidance=guidance_for(request.guidance, model),
             size_hints=request.size_hints,
             guidance_scale=self._guidance_scale(words, model),
-            strength=request.strength if init else None,
-            exact_steps=request.exact_steps if init else False,
+            strength=init.strength if init else None,
+            exact_steps=init.exact_steps if init else False,
             refiner=self._refiner(sampling.steps, text),
             pipeline=foreign.class_for(request, model),
             image_adapter=self._adapter(model),
-            **self._loaded(text, model),
+            **loaded,
         )
+
+    def _fitted(self, model: ModelInfo, loaded: dict[str, Any]) -> ModelInfo:
+        """A model that likes what a LoRA for few steps is made for, where the words load one."""
+        networks = loaded.get("networks", ())
+        model, found, name = few_steps.fitted(model, networks, [self.networks.names_of(one) for one in networks])
+        self.notes.extend(note for note in few_steps.notes_of(self.request, found, name) if note not in self.notes)
+        return model
 
     def _adapter(self, model: ModelInfo) -> ImageAdapterPlan | None:
         """What reads image prompts; a pipeline that paints as a whole reads them by itself."""
@@ -291,8 +290,11 @@ class _Planner:
             wanted = (round(before.width_px * scale), round(before.height_px * scale))
             size, notes = sizes.checked_size(*wanted).rounded(model.latent_scale), ()
         self.notes.extend(note for note in notes if note not in self.notes)
+        text = self._hires_text(hires, words)
+        loaded = self._loaded(text, model)
+        same, model = model == self.model, self._fitted(model, loaded)
         # What the Request leaves open follows the model that does the pass.
-        inherited = base.sampling if model == self.model else sampling_for(self.request.sampling, model)
+        inherited = base.sampling if same else sampling_for(self.request.sampling, model)
         own_sampler = hires.sampler is not None or hires.schedule is not None
         wanted_sampling = self.request.sampling.model_copy(
             update={
@@ -302,11 +304,10 @@ class _Planner:
             }
         )
         scale = hires.guidance_scale
-        text = self._hires_text(hires, words)
         upscaler, upscaler_file = chosen_upscaler(hires.upscaler, self.catalog, "hires.upscaler")
         return PassPlan(
             kind="hires",
-            model=_ref(model),
+            model=model.ref,
             size=size,
             text=text,
             sampling=sampling_for(wanted_sampling, model)
@@ -320,7 +321,7 @@ class _Planner:
             upscaler=upscaler,
             upscaler_file=upscaler_file,
             image_adapter=self._adapter(model),
-            **self._loaded(text, model),
+            **loaded,
         )
 
     def _hires_model(self, hires: Hires) -> ModelInfo:
@@ -383,12 +384,8 @@ class _Planner:
                 next_step="choose a refiner of the same family",
             )
         return RefinerPlan(
-            model=_ref(model),
+            model=model.ref,
             switch_step=max(1, math.ceil(refiner.switch_at * steps - 1e-9)),
             image_adapter=self._adapter(model),
             **self._loaded(text, model, refiner=True),
         )
-
-
-def _ref(info: ModelInfo) -> ModelRef:
-    return ModelRef(name=info.name, sha256=info.sha256, family=info.family)

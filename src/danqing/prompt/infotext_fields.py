@@ -126,6 +126,14 @@ def _steps(steps: Sequence[RetouchStep]) -> str:
     return json.dumps(told, ensure_ascii=False)
 
 
+def _window(window: tuple[float, float]) -> str:
+    return " to ".join(map(number, window))
+
+
+def _from_window(text: str) -> tuple[float, ...]:
+    return tuple(float(share) for share in text.split(" to "))
+
+
 def _items(items: Sequence[Data]) -> str:
     return json.dumps([item.model_dump(exclude_defaults=True) for item in items], ensure_ascii=False)
 
@@ -275,6 +283,11 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     _word("Prompt syntax", "syntax"),
     _whole("Batch count", "count"),
     _word("Precision", "precision"),
+    _word("Quality", "quality"),
+    _whole("Cache interval", "shortcuts", "cache_interval"),
+    _whole("Cache branch", "shortcuts", "cache_branch"),
+    Entry("Guidance window", ("shortcuts", "guidance_window"), _window, _from_window),
+    _number("Token merging ratio", "shortcuts", "token_merging"),
     _word("Output format", "output", "format"),
     _whole("Output quality", "output", "quality"),
     _word("Parent", "parent"),

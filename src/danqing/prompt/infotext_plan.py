@@ -13,6 +13,7 @@ from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
 from danqing.spec.registry.upscalers import find_upscaler
 from danqing.spec.request import REQUEST, Request
+from danqing.spec.shortcuts import QUALITIES
 
 
 def request_of_plan(plan: Plan) -> Request:
@@ -42,6 +43,8 @@ def request_of_plan(plan: Plan) -> Request:
         "image_mix": plan.image_mix,
         "image_adapter": _image_adapter(plan),
         "precision": plan.precision,
+        "quality": plan.quality,
+        "shortcuts": _shortcuts(plan),
         "output": plan.output,
         "parent": plan.parent,
     }
@@ -101,6 +104,12 @@ def _control(unit: ControlPlan) -> dict[str, Any]:
         if data[name] is not None:
             data[name] = f"sha256:{data[name]}"
     return data
+
+
+def _shortcuts(plan: Plan) -> dict[str, Any]:
+    """The base pass's numbers that its quality does not stand for."""
+    usual, own = QUALITIES[plan.quality].model_dump(), plan.base.shortcuts.model_dump()
+    return {name: value for name, value in own.items() if value != usual[name]}
 
 
 def _image_adapter(plan: Plan) -> str | None:

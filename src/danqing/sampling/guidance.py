@@ -25,6 +25,7 @@ class GuidanceSettings:
         skip_early: Share of the steps at the start that go without the negative prompt.
         s_min_uncond: Below this level every other step goes without the negative prompt ("NGMS"); 0 is off.
         every_step: With NGMS, whether every step rather than every other goes without.
+        window: Shares of the steps between which the negative prompt is asked for.
         always_uncond: Whether every call needs the negative prompt, as CFG++ samplers do.
     """
 
@@ -39,6 +40,7 @@ class GuidanceSettings:
     s_min_uncond: float = 0.0
     every_step: bool = False
     always_uncond: bool = False
+    window: tuple[float, float] = (0.0, 1.0)
 
 
 def needs_uncond(
@@ -59,6 +61,8 @@ def needs_uncond(
         # the negative prompt's answer cancels out of the combination
         return len(weights) != 1
     if not settings.sigma_end < sigma <= settings.sigma_start:
+        return False
+    if not settings.window[0] * steps <= step < settings.window[1] * steps:
         return False
     if settings.skip_early > 0 and step <= settings.skip_early * steps:
         return False

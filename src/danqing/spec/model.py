@@ -66,6 +66,11 @@ class ModelInfo(Data):
         return self.sha256[:10]
 
     @property
+    def ref(self) -> ModelRef:
+        """It inside a Plan."""
+        return ModelRef(name=self.name, sha256=self.sha256, family=self.family)
+
+    @property
     def weights_path(self) -> str:
         """Where its UNet, VAE, text encoder and tokenizer lie: a derived model shares its base's."""
         return self.base_path or self.path

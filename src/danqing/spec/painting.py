@@ -12,6 +12,7 @@ from danqing.spec.geometry import Margins, SizePx
 from danqing.spec.image_prompt import MAX_IMAGE_PROMPTS, ImageMix, ImagePrompt
 from danqing.spec.region import MAX_REGIONS, Region, RegionEngine
 from danqing.spec.retouch_steps import MAX_RETOUCH_STEPS, RetouchStep
+from danqing.spec.shortcuts import Quality, Shortcuts
 
 PromptText = Annotated[str, Field(max_length=20_000)]
 SideLengthPx = Annotated[int, Field(ge=MIN_SIDE_PX, le=MAX_SIDE_PX)]
@@ -176,6 +177,8 @@ class PaintRequest(Data):
         default=(), max_length=MAX_RETOUCH_STEPS, description="retouching of the finished picture, step by step"
     )
     precision: Precision = "auto"
+    quality: Quality = Field(default="exact", description="`exact`, or what work is left out for speed")
+    shortcuts: Shortcuts = Field(default=Shortcuts(), description="single numbers in place of those of the quality")
     output: Output = Output()
     parent: str | None = Field(default=None, max_length=64, description="the Record this one revises")
 

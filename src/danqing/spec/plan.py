@@ -28,6 +28,7 @@ from danqing.spec.painting import (
 )
 from danqing.spec.region import RegionEngine
 from danqing.spec.retouch_steps import RetouchPlan
+from danqing.spec.shortcuts import Quality, ShortcutsPlan
 from danqing.spec.words_edit import WordsPlan
 
 PLAN_VERSION = 1
@@ -138,6 +139,7 @@ class PassPlan(Data):
     guidance: Guidance
     guidance_scale: float
     size_hints: SizeHints = SizeHints()
+    shortcuts: ShortcutsPlan = ShortcutsPlan()
     strength: float | None = Field(
         default=None, ge=0, le=1, description="denoising strength; None starts from pure noise"
     )
@@ -211,6 +213,7 @@ class Plan(Data):
     image_prompts: tuple[ImagePromptPlan, ...] = ()
     image_mix: ImageMix = "tokens"
     precision: Precision = "auto"
+    quality: Quality = Field(default="exact", description="as asked for; each pass says what it leaves out")
     output: Output = Output()
     parent: str | None = None
     notes: tuple[str, ...] = Field(default=(), description="what planning changed and why, for the person")

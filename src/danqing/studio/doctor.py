@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from danqing.studio.service import Studio
 
 _PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "pillow", "sqlalchemy", "fastapi", "gradio")
+_EXTRAS = ("openvino",)
 _PROBE_TIMEOUT_S = 180.0
 
 
@@ -27,7 +28,11 @@ def examine(studio: Studio) -> dict[str, Any]:
         "danqing": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: _version(name, problems) for name in _PACKAGES},
+        "packages": {
+            **{name: _version(name, problems) for name in _PACKAGES},
+            # What can be left out is no problem where it is missing.
+            **{name: _version(name, []) for name in _EXTRAS},
+        },
         "folders": _folders(studio, problems),
         "models": _models(studio, problems),
         "database": _database(studio, problems),

@@ -11,6 +11,7 @@ from danqing.spec.registry.noise import NOISE_SOURCES
 from danqing.spec.registry.samplers import SAMPLERS
 from danqing.spec.registry.schedules import SCHEDULES
 from danqing.spec.registry.upscalers import UPSCALERS
+from danqing.spec.shortcuts import QUALITIES
 from danqing.web.form import Form
 from danqing.web.i18n import say
 
@@ -135,6 +136,7 @@ SAMPLING = (
     Control("sampler", "choice", options=("", *_SAMPLER_NAMES), labels=("", *_SAMPLER_NAMES)),
     Control("schedule", "choice", options=("", *_SCHEDULE_NAMES), labels=("", *_SCHEDULE_NAMES)),
     _slider("steps", 1, 150, 1),
+    Control("paint_quality", "radio", options=tuple(QUALITIES)),
     _slider("cfg", 0, 30, 0.5),
     Control("distilled", "number", step=0.5, needs="distilled"),
     Control("seed", "text"),

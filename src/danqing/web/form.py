@@ -14,6 +14,7 @@ from danqing.spec.drag import DragRequest, DragTuning
 from danqing.spec.errors import InvalidRequestError
 from danqing.spec.painting import SizeHints
 from danqing.spec.request import Request, parse_request
+from danqing.spec.shortcuts import Shortcuts
 
 MAX_SEED = 2**64 - 1
 
@@ -61,6 +62,7 @@ class Form:
     sampler: str = ""
     schedule: str = ""
     steps: int | None = None
+    paint_quality: str = "exact"
     cfg: float | None = None
     distilled: float | None = None
     rescale: float = 0.0
@@ -120,6 +122,7 @@ _COMMON = {
     "sampler": "sampling.sampler",
     "schedule": "sampling.schedule",
     "steps": "sampling.steps",
+    "paint_quality": "quality",
     "eta": "sampling.eta",
     "cfg": "guidance.scale",
     "distilled": "guidance.distilled",
@@ -144,12 +147,7 @@ _HIRES = {
     "hires_strength": "hires.strength",
     "hires_prompt": "hires.prompt",
 }
-_INIT = {
-    "image": "image",
-    "strength": "strength",
-    "resize_mode": "resize_mode",
-    "colour_correction": "colour_correction",
-}
+_INIT = {name: name for name in ("image", "strength", "resize_mode", "colour_correction")}
 _INPAINT = {
     "mask": "mask",
     "mask_blur_px": "mask_blur_px",
@@ -185,6 +183,7 @@ _KEPT: dict[str, Any] = {
     "refiner": None,
     "image_adapter": None,
     "size_hints": SizeHints().model_dump(),
+    "shortcuts": Shortcuts().model_dump(),
     "parent": None,
     "sampling.s_churn": 0.0,
     "sampling.s_tmin": 0.0,

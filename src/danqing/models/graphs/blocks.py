@@ -108,13 +108,13 @@ def smaller(emit: Emitter, module: Any, x: Node) -> Node:
     return emit.conv(module.conv, x, pad_end=1 if module.padding == 0 else None)
 
 
-def larger(emit: Emitter, module: Any, x: Node) -> Node:
-    """Twice as high and wide."""
+def larger(emit: Emitter, module: Any, x: Node, like: Node | None = None) -> Node:
+    """Twice as high and wide, or as `like` is."""
     only(module, Upsample2D)
     absent(module, "use_conv_transpose")
     if module.norm is not None or not module.interpolate or not module.use_conv:
         raise NotExpressible("an upsampler that does not repeat pixels and convolve")
-    return emit.conv(module.conv, emit.enlarged(x))
+    return emit.conv(module.conv, emit.enlarged(x, like))
 
 
 def _scaled(emit: Emitter, x: Node, factor: float) -> Node:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -39,16 +39,19 @@ class CompiledGraph:
         self.names = [port.any_name for port in self._compiled.inputs]
         self._request: Any = self._compiled.create_infer_request()
 
-    def __call__(self, feeds: Mapping[str, Tensor]) -> list[Tensor]:
+    def __call__(self, feeds: Mapping[str, Tensor], wanted: Sequence[int] | None = None) -> list[Tensor]:
         """The graph's outputs, float32.
 
         Args:
             feeds: Every input by its name, of any float format.
+            wanted: Which outputs; all if None.
         """
         arrays = {name: feeds[name].detach().to("cpu", torch.float32).contiguous().numpy() for name in self.names}
         answer = self._request.infer(arrays, share_inputs=True)
         # The request writes its next answer into the same memory.
-        return [torch.from_numpy(answer[port].copy()) for port in self._compiled.outputs]
+        ports = self._compiled.outputs
+        chosen = range(len(ports)) if wanted is None else wanted
+        return [torch.from_numpy(answer[ports[place]].copy()) for place in chosen]
 
 
 class GraphShelf:
@@ -94,6 +97,12 @@ class GraphShelf:
     def give_up(self, module: nn.Module, key: Hashable) -> None:
         """Give up one graph, if it is there."""
         self._kept.get(module, {}).pop(key, None)
+
+    def give_up_all(self, module: nn.Module, part: Hashable) -> None:
+        """Give up all graphs of a module in whose keys, which are tuples, this stands."""
+        kept = self._kept.get(module, {})
+        for key in [key for key in kept if isinstance(key, tuple) and part in key]:
+            del kept[key]
 
     def drop(self) -> bool:
         """Give up all graphs. False if there was none."""

@@ -157,8 +157,14 @@ class Emitter:
         """X · sigmoid(x)."""
         return op.swish(x, self.number(1.0))
 
-    def enlarged(self, x: Node) -> Node:
-        """Twice as high and wide, each pixel repeated."""
+    def enlarged(self, x: Node, like: Node | None = None) -> Node:
+        """Twice as high and wide, each pixel repeated; or as high and wide as `like`, which may lack a last row."""
+        if like is not None:
+            sides = op.slice(op.shape_of(like), self.whole(2), self.whole(4), self.whole(1))
+            return op.interpolate(
+                x, sides, "nearest", "sizes", axes=self.whole(2, 3),
+                coordinate_transformation_mode="asymmetric", nearest_mode="floor",
+            )  # fmt: skip
         scales = op.constant(np.array([2.0, 2.0], np.float32))
         return op.interpolate(
             x, scales, "nearest", "scales", axes=self.whole(2, 3),

@@ -34,9 +34,7 @@ def residual_name(index: int) -> str:
     return f"residual_{index}"
 
 
-def unet_graph(
-    unet: Any, dtype: torch.dtype, changes: Changes | None = None, *, kept: Sequence[int] = ()
-) -> Written:
+def unet_graph(unet: Any, dtype: torch.dtype, changes: Changes | None = None, *, kept: Sequence[int] = ()) -> Written:
     """A UNet as a graph of any batch, height, width and number of tokens.
 
     Inputs: `sample` [b, c, h, w], `time` [b, e] (`time_embedding`), `context` [b, t, d], and `residual_i` for the
@@ -167,7 +165,8 @@ def _up(
             if isinstance(block, CrossAttnUpBlock2D):
                 x = transformer(emit, block.attentions[index], x, context)
         for part in block.upsamplers or ():
-            x = larger(emit, part, x)
+            # Sides that cannot be halved again and again leave skip connections of odd sides.
+            x = larger(emit, part, x, like=skips[-1])
     only(unet.conv_act, nn.SiLU)
     return emit.conv(unet.conv_out, emit.silu(emit.group_norm(unet.conv_norm_out, x)))
 
