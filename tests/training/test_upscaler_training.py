@@ -170,7 +170,7 @@ def test_the_command_trains_and_exports(drawings: np.ndarray, tmp_path: Path, ca
     assert upscaler.main(arguments) == 0
     assert (tmp_path / "run" / "danqing-draw-x4.safetensors").stat().st_size > 0
     assert '"samples": 12' in capsys.readouterr().out
-    assert upscaler.main([*arguments[:2], "--rgba", str(tmp_path / "no.npy"), *arguments[4:]]) == 1
+    assert upscaler.main([*arguments[:2], "--rgba", str(tmp_path / "no.npy"), *arguments[4:]]) == 2
     assert "cannot be read" in capsys.readouterr().err
 
 

@@ -239,7 +239,11 @@ def test_walks_the_tree_and_writes_on_versions(open_projects, desk):
     )
     below = desk.paint(project, image=f"record:{left}", prompt="green pear, 3d")[0]
     page = open_projects(f"projects/{project.id}#{root}")
-    box = {record: node(page, record).bounding_box() for record in (root, left, right, below)}
+    for record in (root, left, right, below):
+        expect(node(page, record)).to_be_visible()
+    # All at one moment: the tree is drawn anew whenever something of it arrives.
+    places = "all => Object.fromEntries(all.map((one) => [one.dataset.record, one.getBoundingClientRect().toJSON()]))"
+    box = page.locator(".dp-node").evaluate_all(places)
     assert box[root]["x"] == box[left]["x"] == box[below]["x"] < box[right]["x"]
     assert box[root]["y"] < box[left]["y"] == box[right]["y"] < box[below]["y"]
     assert page.locator(".dp-block path").count() == 3
