@@ -25,22 +25,11 @@ from benchmarks.peers._names import Tensors, clip_names, control_names, lora_nam
 from danqing.models.diffusers_folders import BUILTIN_DIR
 from danqing.models.singlefile.facts import CLIP_TOKENIZER, facts_of
 from danqing.spec.registry.families import BUILTIN_MODEL
+from danqing.training.builtin.export import MODEL_INDEX
 
 DTYPE = torch.float16
 LORA_RANK = 16
-INDEX = {
-    "_class_name": "StableDiffusionPipeline",
-    "_diffusers_version": "0.35.0",
-    "feature_extractor": [None, None],
-    "image_encoder": [None, None],
-    "requires_safety_checker": False,
-    "safety_checker": [None, None],
-    "scheduler": ["diffusers", "DDIMScheduler"],
-    "text_encoder": ["transformers", "CLIPTextModel"],
-    "tokenizer": ["transformers", "CLIPTokenizer"],
-    "unet": ["diffusers", "UNet2DConditionModel"],
-    "vae": ["diffusers", "AutoencoderKL"],
-}
+INDEX = {**MODEL_INDEX, "_diffusers_version": "0.35.0"}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers._jobs import RefusedError
+from benchmarks.peers._jobs import Checkpoint, Job, Peer, RefusedError
 
 TIMEOUT_S = 3600.0
 
@@ -96,3 +96,25 @@ def pick(wanted: str, offered: list[str], what: str, where: str) -> str:
         if Path(one.split(" [")[0].replace("\\", "/")).stem == wanted:
             return one
     raise RefusedError(f"the server has no {what} {wanted!r}: put or link the file into its {where}, see --work")
+
+
+class ServerPeer(Peer):
+    """A program that runs already and is asked over HTTP.
+
+    Attributes:
+        program: Its name, for a person.
+    """
+
+    program: str
+
+    def __init__(self) -> None:
+        self._server = Server("")
+        self._checkpoint: Checkpoint | None = None
+
+    def available(self) -> str | None:
+        """Nothing to install here; whether the server answers is seen when it is opened."""
+        return None
+
+    def refuses(self, checkpoint: Checkpoint, job: Job) -> str | None:  # noqa: ARG002
+        """It lists single files."""
+        return None if checkpoint.single_file else f"{self.program} is given single files only"

@@ -12,26 +12,19 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.peers._http import Server, all_at_once, pick
-from benchmarks.peers._jobs import CONTROL_WEIGHT, LORA_WEIGHT, Checkpoint, Job, Opened, Peer, PeerOptions
+from benchmarks.peers._http import Server, ServerPeer, all_at_once, pick
+from benchmarks.peers._jobs import CONTROL_WEIGHT, LORA_WEIGHT, Checkpoint, Job, Opened, PeerOptions
 
 
-class A1111Peer(Peer):
+class A1111Peer(ServerPeer):
     """A running server."""
 
+    program = "A1111"
+
     def __init__(self) -> None:
-        self._server = Server("")
-        self._checkpoint: Checkpoint | None = None
+        super().__init__()
         self._title = ""
         self._control = ""
-
-    def available(self) -> str | None:
-        """Nothing to install here; whether the server answers is seen when it is opened."""
-        return None
-
-    def refuses(self, checkpoint: Checkpoint, job: Job) -> str | None:  # noqa: ARG002
-        """It lists single files."""
-        return None if checkpoint.single_file else "A1111 is given single files only"
 
     def open(self, checkpoint: Checkpoint, options: PeerOptions) -> Opened:
         """Find the checkpoint in its list; it loads it with the first picture, as for its users."""

@@ -15,30 +15,23 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.peers._http import Server, all_at_once, pick
-from benchmarks.peers._jobs import CONTROL_WEIGHT, LORA_WEIGHT, Checkpoint, Job, Opened, Peer, PeerOptions
+from benchmarks.peers._http import Server, ServerPeer, all_at_once, pick
+from benchmarks.peers._jobs import CONTROL_WEIGHT, LORA_WEIGHT, Checkpoint, Job, Opened, PeerOptions
 
 POLL_S = 0.01
 SAMPLERS = {"Euler": ("euler", "normal"), "DDIM": ("ddim", "ddim_uniform")}
 Graph = dict[str, dict[str, Any]]
 
 
-class ComfyUiPeer(Peer):
+class ComfyUiPeer(ServerPeer):
     """A running server."""
 
+    program = "ComfyUI"
+
     def __init__(self) -> None:
-        self._server = Server("")
-        self._checkpoint: Checkpoint | None = None
+        super().__init__()
         self._names: dict[str, str] = {}
         self._uploaded: dict[str, str] = {}
-
-    def available(self) -> str | None:
-        """Nothing to install here; whether the server answers is seen when it is opened."""
-        return None
-
-    def refuses(self, checkpoint: Checkpoint, job: Job) -> str | None:  # noqa: ARG002
-        """It lists single files."""
-        return None if checkpoint.single_file else "ComfyUI is given single files only"
 
     def open(self, checkpoint: Checkpoint, options: PeerOptions) -> Opened:
         """Find the checkpoint in its lists; it loads it with the first picture, as for its users."""
