@@ -33,8 +33,10 @@ class Eyes:
     def __init__(self, gate=None):
         self.asked = []
         self.gate = gate
+        self.looking = threading.Event()
 
     def interrogate(self, shown, *, tags=None, asked=None):
+        self.looking.set()
         if self.gate is not None:
             assert self.gate.wait(20)
         self.asked.append((tags, asked.interrogator))
@@ -208,8 +210,10 @@ def test_captions_that_are_stopped_keep_what_is_done(filled):
 
 def test_works_run_in_threads_one_for_each_set(filled):
     gate = threading.Event()
-    works = SetWorks(filled, Eyes(gate))
+    eyes = Eyes(gate)
+    works = SetWorks(filled, eyes)
     begun = works.start_captions("Starry", AutoCaptions(keep="replace"))
+    assert eyes.looking.wait(20)  # what is written by hand before it has read the set is replaced, after that it stays
     with pytest.raises(ConflictError):
         works.start_check("Starry")
     filled.edit_captions("Starry", CaptionEdit(action="set", text="by hand"), ["0.png"])
