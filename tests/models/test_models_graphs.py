@@ -17,7 +17,8 @@ from tiny_controlfiles import awake, control_net
 
 pytest.importorskip("openvino", reason="OpenVINO is missing: pip install 'danqing[openvino]'")
 
-from danqing.models.graphs.compiled import CompiledGraph, GraphShelf
+from danqing.models.graphs import compiled
+from danqing.models.graphs.compiled import CompiledGraph, GraphShelf, ShapedGraphs
 from danqing.models.graphs.emit import NotExpressible
 from danqing.models.graphs.unet import controlnet_graph, residual_name, time_embedding, unet_graph
 from danqing.models.graphs.vae import decoder_graph, encoder_graph
@@ -36,7 +37,7 @@ def given(unet: Any, rows: int, height: int, width: int, tokens: int) -> dict[st
     dtype = unet.dtype
     found: dict[str, Any] = {
         "sample": torch.randn(rows, unet.config["in_channels"], height, width, generator=generator).to(dtype),
-        "timestep": torch.tensor([900.0, 3.0, 500.0, 41.5][:rows]),
+        "timestep": torch.tensor(([900.0, 3.0, 500.0, 41.5] * 2)[:rows]),
         "encoder_hidden_states": torch.randn(rows, tokens, unet.config["cross_attention_dim"], generator=generator).to(
             dtype
         ),
@@ -50,22 +51,25 @@ def given(unet: Any, rows: int, height: int, width: int, tokens: int) -> dict[st
     return found
 
 
-def feeds_of(net: Any, graph: CompiledGraph, asked: dict[str, Any], residuals: Any = ()) -> dict[str, torch.Tensor]:
+def feeds_of(net: Any, asked: dict[str, Any], residuals: Any = ()) -> dict[str, torch.Tensor]:
     context = asked["encoder_hidden_states"]
     emb = time_embedding(net, asked["timestep"], context, asked.get("added_cond_kwargs"))
     feeds = {"sample": asked["sample"], "time": emb, "context": context}
-    count = sum(name.startswith("residual") for name in graph.names)
-    return feeds | {residual_name(i): residuals[i] if residuals else torch.zeros(1, 1, 1, 1) for i in range(count)}
+    return feeds | {residual_name(i): one for i, one in enumerate(residuals)}
 
 
 @torch.inference_mode()
 def check_unet(unet: Any, limit: float) -> None:
-    """One graph, called with several shapes, against the module."""
+    """One graph, called with several shapes, against the module; and, of the first two, graphs of their own."""
     graph = CompiledGraph(unet_graph(unet, unet.dtype))
-    for shape in ((2, 8, 8, 7), (1, 16, 8, 77), (4, 4, 12, 20), (1, 5, 9, 7)):
+    for index, shape in enumerate(((2, 8, 8, 7), (1, 5, 9, 7), (1, 16, 8, 77), (4, 4, 12, 20))):
         asked = given(unet, *shape)
         wanted = unet(**asked, return_dict=False)[0]
-        assert distance(graph(feeds_of(unet, graph, asked))[0], wanted) < limit
+        feeds = feeds_of(unet, asked)
+        assert distance(graph(feeds)[0], wanted) < limit
+        if index < 2:
+            fixed = CompiledGraph(unet_graph(unet, unet.dtype), shapes={name: one.shape for name, one in feeds.items()})
+            assert distance(fixed(feeds)[0], wanted) < limit
 
 
 @pytest.mark.parametrize("kind", ["sd1", "sd2", "sdxl"])
@@ -91,7 +95,7 @@ def test_residuals_of_a_controlnet_come_in():
     context = asked["encoder_hidden_states"]
     down, mid = net(asked["sample"], asked["timestep"], context, hint, return_dict=False)
     control = CompiledGraph(controlnet_graph(net, torch.float32))
-    found = control({**feeds_of(net, control, asked), "hint": hint})
+    found = control({**feeds_of(net, asked), "hint": hint})
     assert len(found) == len(down) + 1
     assert all(distance(a, b) < EXACT for a, b in zip(found, [*down, mid], strict=True))
     graph = CompiledGraph(unet_graph(unet, torch.float32))
@@ -99,7 +103,7 @@ def test_residuals_of_a_controlnet_come_in():
         0
     ]
     plain = unet(**asked, return_dict=False)[0]
-    steered = graph(feeds_of(unet, graph, asked, found))[0]
+    steered = graph(feeds_of(unet, asked, found))[0]
     assert distance(steered, wanted) < EXACT
     assert distance(steered, plain) > 100 * EXACT
 
@@ -120,15 +124,15 @@ def test_packed_and_rearranged_weights_are_read_as_they_are_meant():
     unet = make("sd1").unet.eval().to(torch.bfloat16).to(memory_format=torch.channels_last)
     asked = given(unet, 2, 8, 8, 7)
     before = CompiledGraph(unet_graph(unet, torch.bfloat16))
-    first = before(feeds_of(unet, before, asked))[0]
+    first = before(feeds_of(unet, asked))[0]
     assert pack(unet) > 0
     # Calling packs: the module gives up the very weights that the first graph was written from.
     unet(**asked, return_dict=False)
     after = CompiledGraph(unet_graph(unet, torch.bfloat16))
-    assert torch.equal(after(feeds_of(unet, after, asked))[0], first)
+    assert torch.equal(after(feeds_of(unet, asked))[0], first)
     gc.collect()
     garbage = [torch.full((1 << 16,), float("nan")) for _ in range(64)]
-    assert torch.equal(before(feeds_of(unet, before, asked))[0], first)
+    assert torch.equal(before(feeds_of(unet, asked))[0], first)
     assert len(garbage) == 64
 
 
@@ -142,7 +146,7 @@ def test_what_networks_add_is_in_the_graph_and_not_in_the_module():
     }
     asked = given(unet, 2, 8, 8, 7)
     graph = CompiledGraph(unet_graph(unet, torch.float32, lambda layer: layers.get(layer, (None, None))))
-    found = graph(feeds_of(unet, graph, asked))[0]
+    found = graph(feeds_of(unet, asked))[0]
     plain = unet(**asked, return_dict=False)[0]
     for layer, (weight, bias) in layers.items():
         layer.weight.add_(weight)
@@ -185,11 +189,67 @@ def test_a_shelf_lets_go_of_what_is_gone():
     graph = shelf.get(unet, "unet", lambda: unet_graph(unet, torch.float32))
     assert graph is not None
     assert shelf.get(unet, "unet", lambda: pytest.fail("written twice")) is graph
+    assert shelf.bytes_of(unet) == 0
+    graph(feeds_of(unet, given(unet, 2, 8, 8, 7)))
     weights = sum(p.numel() for name, p in unet.named_parameters() if not name.startswith("time_embedding")) * 4
     assert shelf.bytes_of(unet) == pytest.approx(weights, rel=0.01)
     shelf.give_up(unet, "unet")
     assert not shelf.has(unet, "unet")
     assert not shelf.drop()
+
+
+def fixed_shapes(graphs: ShapedGraphs) -> list[dict[str, tuple[int, ...]]]:
+    return [dict(key) for key in graphs._fixed]
+
+
+@torch.inference_mode()
+def test_a_row_is_the_same_in_any_company(monkeypatch):
+    monkeypatch.setattr(compiled, "SMALL_ROWS", (4, 2, 1))
+    unet = make("sd1").unet.eval().to(torch.bfloat16)
+    graphs = ShapedGraphs(lambda: unet_graph(unet, torch.bfloat16), None, lambda _: True)
+    feeds = feeds_of(unet, given(unet, 7, 8, 8, 7))
+    whole = graphs(feeds)[0]
+    assert [shapes["sample"][0] for shapes in fixed_shapes(graphs)] == [4, 2, 1]
+    assert whole.shape == feeds["sample"].shape
+    for rows in ([0], [3], [5, 6], [1, 2, 4]):
+        assert torch.equal(graphs({name: one[rows] for name, one in feeds.items()})[0], whole[rows])
+    assert len(fixed_shapes(graphs)) == 3
+
+
+@torch.inference_mode()
+def test_residuals_of_one_row_for_all_and_chosen_outputs_when_a_batch_is_cut():
+    unet = make("sd1").unet.eval()
+    graphs = ShapedGraphs(lambda: unet_graph(unet, torch.float32, kept=(0, 1)), None, lambda _: True)
+    asked = given(unet, 3, 8, 8, 7)
+    down = [torch.full((1, 1, 1, 1), 0.1)] * (len(graphs.names) - 4)
+    mid = torch.zeros(1, 1, 1, 1)
+    answer, kept = graphs(feeds_of(unet, asked, [*down, mid]), (0, 2))
+    assert kept.shape[0] == 3
+    wanted = unet(**asked, down_block_additional_residuals=down, mid_block_additional_residual=mid, return_dict=False)
+    assert distance(answer, wanted[0]) < EXACT
+
+
+@torch.inference_mode()
+def test_where_there_is_no_room_one_graph_takes_all_shapes(monkeypatch):
+    monkeypatch.setattr(compiled, "LEFT_ALONE_CALLS", 3)
+    unet = make("sd1").unet.eval()
+    shelf = GraphShelf(room_bytes=0)
+    graphs = shelf.get(unet, "unet", lambda: unet_graph(unet, torch.float32))
+    assert graphs is not None
+    small, large = (feeds_of(unet, given(unet, 1, side, 8, 7)) for side in (8, 12))
+    graphs(small)
+    once = shelf.bytes_of(unet)
+    assert [shapes["sample"] for shapes in fixed_shapes(graphs)] == [(1, 4, 8, 8)]
+    graphs(large)
+    assert [shapes["sample"] for shapes in fixed_shapes(graphs)] == [(1, 4, 8, 8)]
+    assert shelf.bytes_of(unet) == 2 * once
+    for _ in range(3):
+        first = graphs(large)[0]
+    # Nobody has asked for the small shape for a while: its graph goes, the one of any shape stays.
+    assert fixed_shapes(graphs) == []
+    assert shelf.bytes_of(unet) == once
+    assert distance(first, graphs(large)[0]) < EXACT
+    assert shelf.drop()
 
 
 def test_nothing_that_could_send_anything_is_loaded():

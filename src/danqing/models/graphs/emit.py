@@ -29,11 +29,13 @@ class Written:
         model: OpenVINO's.
         dtype: Number format that it is computed in.
         shared: Weights whose memory it shares: they must live as long as it does.
+        optional: Inputs that may be left out: [1, 1, 1, 1] of zeros then.
     """
 
     model: ov.Model
     dtype: torch.dtype
     shared: tuple[Tensor, ...]
+    optional: tuple[str, ...] = ()
 
 
 class NotExpressible(Exception):  # noqa: N818
@@ -61,16 +63,20 @@ class Emitter:
         self.dtype = dtype
         self.element = ELEMENTS[dtype]
         self.inputs: dict[str, Node] = {}
+        self._optional: list[str] = []
         self._changes = changes
         self._shared: list[Tensor] = []
 
-    def input(self, name: str, shape: Sequence[int]) -> Node:
+    def input(self, name: str, shape: Sequence[int], *, optional: bool = False) -> Node:
         """An input of the graph in float32, in the graph's own format from here on.
 
         Args:
             name: What it is fed by.
             shape: −1 for sides that vary.
+            optional: Whether it may be left out; then [1, 1, 1, 1] of zeros must do.
         """
+        if optional:
+            self._optional.append(name)
         parameter = op.parameter(list(shape), ov.Type.f32, name)
         parameter.output(0).set_names({name})
         self.inputs[name] = parameter
@@ -79,7 +85,8 @@ class Emitter:
     def graph(self, outputs: Sequence[Node], name: str) -> Written:
         """The whole, with float32 outputs."""
         results = [op.result(one if self.element == ov.Type.f32 else op.convert(one, ov.Type.f32)) for one in outputs]
-        return Written(ov.Model(results, list(self.inputs.values()), name), self.dtype, tuple(self._shared))
+        model = ov.Model(results, list(self.inputs.values()), name)
+        return Written(model, self.dtype, tuple(self._shared), tuple(self._optional))
 
     def weight(self, tensor: Tensor) -> Node:
         """A constant that shares the tensor's memory where its format and layout allow."""

@@ -38,7 +38,7 @@ def unet_graph(unet: Any, dtype: torch.dtype, changes: Changes | None = None, *,
     """A UNet as a graph of any batch, height, width and number of tokens.
 
     Inputs: `sample` [b, c, h, w], `time` [b, e] (`time_embedding`), `context` [b, t, d], and `residual_i` for the
-    residuals of ControlNets, [1, 1, 1, 1] of zeros where there are none. Outputs: [b, c, h, w], and what enters the
+    residuals of ControlNets, left out where there are none. Outputs: [b, c, h, w], and what enters the
     kept branches. All float32.
 
     Args:
@@ -52,7 +52,6 @@ def unet_graph(unet: Any, dtype: torch.dtype, changes: Changes | None = None, *,
     """
     emit, given = _begun(unet, dtype, changes)
     skips, x = _down_and_mid(emit, unet, *given)
-    # Zeros of one pixel cost nothing here, a second graph for ControlNets would hold all weights once more.
     skips = [op.add(skip, _residual(emit, index)) for index, skip in enumerate(skips)]
     x = op.add(x, _residual(emit, len(skips)))
     found: dict[int, Node] = {}
@@ -78,7 +77,7 @@ def outer_graph(unet: Any, dtype: torch.dtype, branch: int, changes: Changes | N
     """
     emit, given = _begun(unet, dtype, changes)
     skips, _ = _down(emit, unet, *given, count=branch + 1)
-    skips = [op.add(skip, _residual(emit, index)) for index, skip in enumerate(skips)]
+    skips = [op.add(skip, _residual(emit, index, branch)) for index, skip in enumerate(skips)]
     feature = emit.input(FEATURE, (-1, -1, -1, -1))
     return emit.graph([_up(emit, unet, (feature, skips), given[1:], {})], "outer")
 
@@ -204,8 +203,8 @@ def _down_and_mid(emit: Emitter, net: Any, x: Node, emb: Node, context: Node) ->
     return skips, x
 
 
-def _residual(emit: Emitter, index: int) -> Node:
-    return emit.input(residual_name(index), (-1, -1, -1, -1))
+def _residual(emit: Emitter, index: int, last: int | None = None) -> Node:
+    return emit.input(residual_name(index), (-1, -1, -1, -1), optional=index != last)
 
 
 def _hint(emit: Emitter, module: Any, x: Node) -> Node:
