@@ -14,7 +14,7 @@ import torch
 
 from benchmarks._bench import BRIEFS, NoPictures, Workbench, workbench
 from benchmarks._report import Options, Outcome, run
-from danqing.engine import Engine, Finished, SessionEvent
+from danqing.engine import Engine, EngineOptions, Finished, SessionEvent
 from danqing.engine.calls import Call, Denoise, ModelCall, Session
 from danqing.engine.torch_executor import TorchExecutor
 from danqing.pipelines.context import Context
@@ -74,7 +74,8 @@ def latents(
         cancelled: Which companion is stopped halfway.
     """
     executor = CountingExecutor(bench.executor())
-    engine = Engine(executor)
+    # The largest company there can be, whether it pays or not.
+    engine = Engine(executor, EngineOptions(measured=False))
     results: dict[str, Any] = {}
     own: list[Call] = []
 

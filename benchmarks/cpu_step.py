@@ -2,8 +2,8 @@
 
 Bars: at most 1.2 × the time that its operations would take at the matrix-product speed measured in the same run, and
 at least 3.2 × as fast as plain diffusers in its defaults (float32, contiguous). Ours is a Denoise Call of two rows
-through the executor that a person gets on this device, in the precision that it chooses; beside it PyTorch's executor.
-Weights are random: the numbers do not change the time.
+through the executor that a person gets on this device, in the precision that it chooses; beside it PyTorch's executor
+and, where graphs compute them, eight bits: at least 1.4 × as fast. Weights are random, which does not change the time.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,15 +22,17 @@ from benchmarks._models import SD15, TINY, TOKENS, Shape, write_folder
 from benchmarks._report import Options, Outcome, run
 from benchmarks._timing import alternate
 from danqing.engine.calls import Denoise, ModelKey
-from danqing.engine.executors import executor_name, open_executor
+from danqing.engine.executors import executor_name, open_executor, uses_openvino
 from danqing.engine.torch_executor import TorchExecutor
 from danqing.models.catalog import Catalog
 from danqing.models.diffusers_folders import CHECKPOINT_DIR
+from danqing.models.graphs.calibrating import BOUNDS_FOLDER, BoundsFile
+from danqing.models.graphs.int8 import layers
 from danqing.models.loader import Loader, pick_device
 from danqing.models.packing import packed_bytes
 from danqing.spec.model import ModelRef
 
-SPEEDUP_BAR, LIMIT_BAR = 3.2, 1.2
+SPEEDUP_BAR, LIMIT_BAR, INT8_BAR = 3.2, 1.2, 1.4
 NAME = "bench"
 ROWS = 2
 SIDE_LATENT_PX = 64
@@ -51,6 +54,15 @@ def ours(executor: TorchExecutor, key: ModelKey, side: int) -> Callable[[], obje
 def _key(loader: Loader) -> ModelKey:
     info = loader.catalog.find(NAME)
     return ModelKey(ModelRef(name=info.name, sha256=info.sha256, family=info.family))
+
+
+def in_eight_bits(executor: TorchExecutor, key: ModelKey, side: int) -> Callable[[], object]:
+    """The same Call in eight bits. What measuring the layers would find does not change the time, so it is not done."""
+    folder = executor.loader.catalog.models_dir
+    assert folder is not None
+    named = dict.fromkeys(layers(executor.loader.get(key.model).unet), (-4.0, 4.0))
+    BoundsFile(folder / BOUNDS_FOLDER, key.model.sha256).write(named)
+    return ours(executor, replace(key, precision="int8"), side)
 
 
 def theirs(folder: Path, device: torch.device, side: int) -> Callable[[], object]:
@@ -84,13 +96,15 @@ def measure(options: Options) -> Outcome:
         loader = _loader(Path(name), shape, device)
         key = _key(loader)
         model = loader.get(key.model, key.vae, key.precision)
+        executors = {"ours": open_executor(loader), "torch": open_executor(loader, "torch")}
+        sides = {name: ours(executor, key, side) for name, executor in executors.items()}
+        if uses_openvino(device.type):
+            sides["int8"] = in_eight_bits(executors["ours"], key, side)
         baseline = theirs(Path(name) / CHECKPOINT_DIR / NAME, device, side)
     dtype = model.precision.denoiser
     options.say(f"measuring {model.precision.name} against float32 …")
     peaks = [peak_flops(device, dtype, quick=options.quick)]
     repeats = options.times(full=5, quick=2)
-    executors = {"ours": open_executor(loader), "torch": open_executor(loader, "torch")}
-    sides = {name: ours(executor, key, side) for name, executor in executors.items()}
     rounds = alternate({**sides, "diffusers": baseline}, repeats, device)
     peaks.append(peak_flops(device, dtype, quick=options.quick))
     ours_s, theirs_s, speedup = (
@@ -121,8 +135,10 @@ def measure(options: Options) -> Outcome:
         "gemm_peaks_gflops": [round(peak / 1e9, 1) for peak in peaks],
         **rounds.details(),
     }
-    bar = f"≤ {LIMIT_BAR} × the matrix-product limit, ≥ {SPEEDUP_BAR} × plain diffusers"
-    passed = speedup >= SPEEDUP_BAR and ours_s <= LIMIT_BAR * limit_s
+    if "int8" in sides:
+        figures |= {"int8_s": rounds.median_s("int8"), "int8_speedup": rounds.ratio("ours", "int8")}
+    bar = f"≤ {LIMIT_BAR} × the matrix-product limit, ≥ {SPEEDUP_BAR} × plain diffusers; int8 ≥ {INT8_BAR} ×"
+    passed = speedup >= SPEEDUP_BAR and ours_s <= LIMIT_BAR * limit_s and figures.get("int8_speedup", 0.0) >= INT8_BAR
     return Outcome(figures, bar, passed, details)
 
 

@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-slow", action="store_true", help="also run the tests that take more than a minute")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Importing makes millions of objects that stay: looking for garbage among them would take a third of it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    from long_files import longest_first
+
+    if hasattr(config, "workerinput"):  # one of several processes, which share the files in this order
+        items[:] = longest_first(items)
     missing: dict[str, str | None] = {}
     for item in items:
         for mark in ("slow", "gpu", "browser"):

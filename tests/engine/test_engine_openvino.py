@@ -15,6 +15,7 @@ import tiny_models
 import tiny_networks
 from danqing.engine import executors
 from danqing.engine.calls import Denoise, ModelCall
+from danqing.engine.costs import Part
 from danqing.engine.torch_executor import TorchExecutor
 from danqing.models.catalog import Catalog
 from danqing.models.loader import Loader
@@ -45,6 +46,10 @@ class Routed(OpenVinoExecutor):
 
     def max_rows(self, call: ModelCall) -> int:
         return super().max_rows(call) if self.batch_rows is None else self.batch_rows
+
+    def parts(self, call: ModelCall) -> tuple[Part, ...]:
+        del call
+        return ()
 
     def _way(self, model: Any, call: Denoise, row: int, nets: Any) -> Any:
         way = super()._way(model, call, row, nets)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from engine_sessions import Log, denoise_only
 from hypothesis import given, settings
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 
 from danqing.engine import Engine, EngineOptions
 from danqing.engine.calls import ModelCall
+from danqing.engine.costs import Load, Part, load_of
 from danqing.engine.fake import FakeExecutor
-from danqing.engine.policy import Waiting, choose
+from danqing.engine.policy import EQUALS, SLOWDOWN, Seconds, Waiting, choose
 
 
 def waiting(key: str, **changes) -> Waiting:
@@ -88,6 +90,130 @@ def test_a_choice_is_one_group_and_fits(line: list[Waiting]):
     assert len({item.group for item in chosen}) == 1
     assert len(chosen) == 1 or sum(item.rows for item in chosen) <= chosen[0].max_rows
     assert max(item.priority for item in line) == chosen[0].priority
+
+
+# --- by what batches cost ---------------------------------------------------------------------------------------------
+
+
+def costed(key: str, **changes) -> Waiting:
+    """Two rows of one part, of a batch of 64."""
+    item = waiting(key, **{"max_rows": 64, **changes})
+    return replace(item, parts=(Part(item.group, item.rows, 16.0),))
+
+
+def by(curve: Callable[[int], float | None]) -> Seconds:
+    """The cost of a batch of one part."""
+    return lambda load: curve(sum(load.values()))
+
+
+def test_where_a_batch_costs_what_its_rows_cost_nobody_joins():
+    line = [costed(f"s{i}", order=i, user=str(i)) for i in range(6)]
+    assert choose(line, {}, seconds=by(lambda rows: 1.0 * rows)) == ["s0"]
+
+
+def test_where_rows_cost_nothing_everybody_joins():
+    line = [costed(f"s{i}", order=i, user=str(i)) for i in range(6)]
+    assert choose(line, {}, seconds=by(lambda rows: 1.0)) == [f"s{i}" for i in range(6)]
+
+
+def test_the_smallest_of_equally_good_companies_is_taken():
+    """Eight rows and more are computed in eights: 16 gain nothing over 8."""
+    line = [costed(f"s{i}", order=i, user=str(i)) for i in range(8)]
+    assert choose(line, {}, seconds=by(lambda rows: -(-rows // 8))) == ["s0", "s1", "s2", "s3"]
+
+
+def test_what_was_never_measured_runs_alone_and_nobody_joins_out_of_reach():
+    line = [costed(f"s{i}", order=i) for i in range(4)]
+    assert choose(line, {}, seconds=by(lambda rows: None)) == ["s0"]
+    assert choose(line, {}, seconds=by(lambda rows: 1.0 if rows <= 4 else None)) == ["s0", "s1"]
+
+
+def test_longer_work_of_the_same_user_slows_a_short_one_down_by_twice_at_most():
+    curve = by(lambda rows: 4.0 + 0.5 * rows)
+    long = [costed(f"long{i}", remaining=50, order=i) for i in range(8)]
+    chosen = choose([*long, costed("draft", remaining=4)], {}, seconds=curve)
+    assert chosen == ["draft", "long0", "long1", "long2", "long3"], "9 s for 5 s alone"
+    assert len(choose(long, {}, seconds=curve)) == 8, "equals end together no later than in turns"
+
+
+def test_users_may_slow_each_other_down_as_far_as_taking_turns_would():
+    curve = by(lambda rows: 4.0 + 0.5 * rows)
+    line = [costed(f"long{i}", remaining=50, user=f"u{i}", order=i) for i in range(8)]
+    assert len(choose([*line, costed("draft", remaining=4, user="me")], {}, seconds=curve)) == 9
+
+
+def test_who_shares_no_part_of_the_batch_does_not_join():
+    line = [costed("a"), replace(costed("b", order=1), parts=(Part("other", 2, 16.0),)), costed("c", order=2)]
+    assert choose(line, {}, seconds=by(lambda rows: 1.0)) == ["a", "c"]
+
+
+def test_a_head_without_parts_takes_along_whoever_fits():
+    line = [waiting(f"s{i}", order=i) for i in range(6)]
+    assert choose(line, {}, seconds=by(lambda rows: 1.0 * rows)) == ["s0", "s1", "s2", "s3"]
+
+
+CURVE_POINTS = st.lists(st.none() | st.floats(0.01, 100), min_size=80, max_size=80)
+
+
+def curve_of(points: list[float | None]) -> Seconds:
+    return lambda load: sum(points[rows] for rows in load.values()) if load_fits(points, load) else None
+
+
+def load_fits(points: list[float | None], load: Load) -> bool:
+    return all(rows < len(points) and points[rows] is not None for rows in load.values())
+
+
+@st.composite
+def costed_lines(draw: st.DrawFn) -> list[Waiting]:
+    """Lines of every kind; some Calls have rows of two parts, some have none."""
+    found, rows = list[Waiting](), draw(st.sampled_from([8, 64]))
+    for index, item in enumerate(draw(LINES)):
+        shares = draw(st.sampled_from([(), (1,), (1, 1), (0, 1)]))
+        parts = tuple(Part((item.group, kind), item.rows, 16.0) for kind, share in enumerate(shares) if share)
+        found.append(replace(item, key=f"{index}", max_rows=rows, parts=parts))
+    return found
+
+
+@settings(deadline=None)
+@given(line=costed_lines(), points=CURVE_POINTS, served=st.dictionaries(st.sampled_from("abc"), st.floats(0, 100)))
+def test_whatever_batches_cost_the_bounds_hold(line: list[Waiting], points: list[float | None], served: dict):
+    """The head is served; a batch is of one group and within its rows; company delays nobody beyond the bound."""
+    by_key, seconds = {item.key: item for item in line}, curve_of(points)
+    chosen = [by_key[key] for key in choose(line, served, seconds=seconds)]
+    head, company = chosen[0], chosen[1:]
+    assert head.key == choose(line, served)[0], "who is most urgent is not a question of cost"
+    assert len(set(by_key) & {item.key for item in chosen}) == len(chosen)
+    assert {item.group for item in chosen} == {head.group}
+    assert not company or sum(item.rows for item in chosen) <= head.max_rows
+    if company and head.parts:
+        together_s = seconds(load_of(part for item in chosen for part in item.parts))
+        alone_s = [seconds(load_of(item.parts)) for item in chosen]
+        assert together_s <= sum(alone_s) * (1 + 1e-9), "no slower than one after the other"
+        if any(item.remaining > EQUALS * head.remaining for item in company):
+            users = len({item.user for item in chosen})
+            assert together_s <= max(SLOWDOWN, users) * alone_s[0] * (1 + 1e-9)
+
+
+@settings(deadline=None)
+@given(line=costed_lines(), points=CURVE_POINTS, data=st.data())
+def test_the_order_in_which_sessions_are_listed_changes_nothing(line: list[Waiting], points, data: st.DataObject):
+    shuffled = data.draw(st.permutations(line))
+    assert choose(line, {}, seconds=curve_of(points)) == choose(shuffled, {}, seconds=curve_of(points))
+    assert choose(line, {}) == choose(shuffled, {})
+
+
+@settings(deadline=None, max_examples=50)
+@given(line=costed_lines(), points=CURVE_POINTS)
+def test_nobody_starves_whatever_batches_cost(line: list[Waiting], points: list[float | None]):
+    """Of one priority everybody runs within patience and one turn of each of the others."""
+    patience, line = 6, [replace(item, priority=0, skipped=0) for item in line]
+    served: defaultdict[str, float] = defaultdict(float)
+    for _ in range(4 * (patience + len(line))):
+        chosen = set(choose(line, served, patience=patience, seconds=curve_of(points)))
+        for item in line:
+            served[item.user] += item.rows if item.key in chosen else 0
+        line = [replace(item, skipped=0 if item.key in chosen else item.skipped + 1) for item in line]
+        assert max(item.skipped for item in line) <= patience + len(line)
 
 
 # --- in the engine ----------------------------------------------------------------------------------------------------

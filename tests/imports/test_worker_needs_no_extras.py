@@ -7,7 +7,8 @@ import sys
 
 EXTRAS = ("onnxruntime", "h5py", "ai_edge_litert", "tensorboard", "spandrel", "resvg_py", "bitsandbytes", "torchao")
 PROGRAM = """
-import importlib, sys
+import gc, importlib, sys
+gc.disable()  # quicker
 for name in sys.argv[1:]:
     sys.modules[name] = None  # importing it fails, as where it is not installed
 for name in ("workers.main", "workers.painter", "workers.critic", "pipelines.run", "engine.torch_executor"):

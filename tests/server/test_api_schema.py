@@ -17,10 +17,11 @@ CHECKS = [
     schemathesis.checks.response_schema_conformance,
 ]
 POSITIVE, NEGATIVE = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
+DESCRIPTION = create_api(None).openapi()  # takes seconds, and is the same whatever studio stands behind it
 
 
 def every_operation():
-    for path, item in create_api(None).openapi()["paths"].items():
+    for path, item in DESCRIPTION["paths"].items():
         for method, operation in item.items():
             yield path, method, POSITIVE
             if "parameters" in operation or "requestBody" in operation:  # else nothing can be wrong
@@ -31,7 +32,7 @@ def every_operation():
 def schema(tmp_path_factory):
     api = create_api(FakeStudio(tmp_path_factory.mktemp("api")))
     # as a server at the root, so that the description's own server prefix does not matter
-    description = {**api.openapi(), "servers": [{"url": "/"}]}
+    description = {**DESCRIPTION, "servers": [{"url": "/"}]}
     loaded = schemathesis.openapi.from_dict(description)
     loaded.app = api
     return loaded

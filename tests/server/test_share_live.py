@@ -80,15 +80,20 @@ def body(record, key):
 
 
 class Listener(threading.Thread):
-    """Reads an event stream until it ends, or `enough` have come."""
+    """Reads an event stream until it ends, or `enough` have come; made when it misses nothing any more."""
 
-    def __init__(self, address, enough, **headers):
+    def __init__(self, served, address, enough, **headers):
         super().__init__(daemon=True)
+        watching = served.studio._feed._wakers
+        before = set(watching)
         self.address, self.enough, self.headers = address, enough, headers
         self.events = []
         self.ready = threading.Event()
         self.start()
-        assert self.ready.wait(10)
+        assert self.ready.wait(30)
+        ends = time.monotonic() + 30
+        while set(watching) <= before and self.is_alive() and time.monotonic() < ends:
+            time.sleep(0.005)
 
     def run(self):
         with httpx.Client(timeout=20) as client, client.stream("GET", self.address, headers=self.headers) as stream:
@@ -119,8 +124,8 @@ class Listener(threading.Thread):
 
 def test_both_sides_see_what_happens_live(served, shared):
     project, share, place, record = shared
-    client = Listener(f"{served.address}{place}/events", 4)
-    designer = Listener(f"{served.address}{API}/projects/{project}/events?after=-1", 5)
+    client = Listener(served, f"{served.address}{place}/events", 4)
+    designer = Listener(served, f"{served.address}{API}/projects/{project}/events?after=-1", 5)
     sent = httpx.post(f"{served.address}{place}/reviews", json=body(record, "key-00000001")).json()
     paint(served.studio, project)  # not shown: the client hears nothing of it
     child = paint(served.studio, project, parent=record)  # followed
@@ -140,9 +145,9 @@ def test_a_stream_goes_on_where_it_was_lost(served, shared):
     state = httpx.get(f"{served.address}{place}/state").json()
     for number in range(3):
         httpx.post(f"{served.address}{place}/reviews", json=body(record, f"key-{number:08}")).raise_for_status()
-    first = Listener(f"{served.address}{place}/events?after={state['last_event']}", 1)
+    first = Listener(served, f"{served.address}{place}/events?after={state['last_event']}", 1)
     assert first.kinds() == ["review"]
-    rest = Listener(f"{served.address}{place}/events", 2, **{"Last-Event-ID": str(first.events[0][1])})
+    rest = Listener(served, f"{served.address}{place}/events", 2, **{"Last-Event-ID": str(first.events[0][1])})
     assert rest.kinds() == ["review", "review"]
     assert [number for _, number, _ in rest.events] > [first.events[0][1]] * 2
 
@@ -152,12 +157,12 @@ def test_a_share_that_expires_ends_its_streams(served, shared):
 
     _, share, place, _ = shared
     served.studio.change_share(share, ShareChanges(expires_at=datetime.now(UTC) + timedelta(seconds=1.2)))
-    assert Listener(f"{served.address}{place}/events", 9).kinds() == ["closed"]
+    assert Listener(served, f"{served.address}{place}/events", 9).kinds() == ["closed"]
 
 
 def test_what_another_process_writes_is_seen_too(served, shared, tmp_path):
     project, _, place, record = shared
-    listener = Listener(f"{served.address}{place}/events", 1)
+    listener = Listener(served, f"{served.address}{place}/events", 1)
     other = Studio(load_settings(data_dir=tmp_path), FakePool(), planner=planner)
     with other:
         made = other.create_share(project, ShareOrder(name="Second"))

@@ -141,13 +141,18 @@ def test_it_can_be_stopped_in_the_middle_of_a_picture(open_studio):
     pool = FakePool(sight=Critic(scores(0.2, 0.5)).answer, delay_s=0.0)
     studio = open_studio(pool)
     first = studio.wait(studio.submit(PAINT).id).records[0]
-    pool.delay_s = 0.6
+    pool.delay_s, pool.steps = 0.1, 300
     stop = threading.Event()
-    threading.Timer(0.2, stop.set).start()
+
+    def stop_while_it_paints(told):
+        if told.step == "painting":
+            stop.set()
+
     started_s = time.monotonic()
-    done = studio.refine(first, watch=Watch(stopped=stop.is_set))
+    done = studio.refine(first, watch=Watch(report=stop_while_it_paints, stopped=stop.is_set))
     assert done.state == "cancelled"
-    assert time.monotonic() - started_s < 4.0
+    assert time.monotonic() - started_s < 20.0  # the picture would take 30 s
+    assert stop.is_set()
     assert live(studio) == [first]
 
 

@@ -120,12 +120,18 @@ def test_many_async_watchers(open_studio):
 def test_closing_lets_watchers_go_and_frees_the_jobs(open_studio):
     studio = open_studio(FakePool(held=True))
     job = studio.submit(APPLE)
-    ended = threading.Event()
-    thread = threading.Thread(target=lambda: (list(studio.watch(job.id)), ended.set()))
+    watched, ended = threading.Event(), threading.Event()
+
+    def watch():
+        for _ in studio.watch(job.id):
+            watched.set()
+        ended.set()
+
+    thread = threading.Thread(target=watch)
     thread.start()
-    time.sleep(0.05)
+    assert watched.wait(20)  # its first event is the job as it is
     studio.close()
-    assert ended.wait(2)
+    assert ended.wait(20)
     thread.join()
     with pytest.raises(ConflictError, match="closed"):
         studio.job(job.id)

@@ -169,7 +169,8 @@ def test_events_are_followed_from_the_past_into_the_future(open_studio, monkeypa
     async def both():
         past = asyncio.create_task(watch(0, 5))
         now = asyncio.create_task(watch(-1, 2))
-        await asyncio.sleep(0.2)
+        while len(studio._feed._wakers) < 2:  # both know from which number on
+            await asyncio.sleep(0.005)
         for _ in range(2):
             await asyncio.to_thread(studio.change_project, project.id, name="Tea")
         return await asyncio.wait_for(asyncio.gather(past, now), 10)

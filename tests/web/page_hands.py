@@ -9,7 +9,7 @@ from PIL import Image
 
 BRIEF = "#f-prompt textarea"
 SETTLED = "html.dq-settled .dq-board"
-TIMEOUT_MS = 30_000
+TIMEOUT_MS = 60_000
 
 
 def paint(page, brief, wait=True):

@@ -39,6 +39,13 @@ PrecisionOption = Annotated[
     str | None, typer.Option("--precision", metavar="NAME", help="auto, float32, bfloat16, float16, float8, int8, nf4")
 ]
 
+MemoryOption = Annotated[
+    float | None, typer.Option("--memory", metavar="GIB", help="Main memory that a worker may take, at most.")
+]
+VramOption = Annotated[
+    float | None, typer.Option("--vram", metavar="GIB", help="A GPU's memory that a worker may take, at most.")
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudioOptions:
@@ -56,6 +63,8 @@ class WorkerOptions(StudioOptions):
 
     device: DeviceOption = None
     precision: PrecisionOption = None
+    memory: MemoryOption = None
+    vram: VramOption = None
 
 
 def takes(kind: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:

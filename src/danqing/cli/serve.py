@@ -48,6 +48,8 @@ def serve(options: ServeOptions) -> None:
         models_dir=options.models,
         device=options.device,
         precision=options.precision,
+        memory_gib=options.memory,
+        vram_gib=options.vram,
         host=options.host,
         port=options.port,
         password=options.password,

@@ -28,6 +28,8 @@ def settings_of(options: StudioOptions) -> Settings:
         models_dir=options.models,
         device=painting.device if painting else None,
         precision=painting.precision if painting else None,
+        memory_gib=painting.memory if painting else None,
+        vram_gib=painting.vram if painting else None,
     )
 
 

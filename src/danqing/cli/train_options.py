@@ -199,7 +199,7 @@ _FIELDS: Final[dict[str, str]] = {
 }
 """Options whose field is called differently."""
 _NOT_FIELDS: Final = frozenset(
-    {"json", "quiet", "data", "models", "device", "estimate", "later", "foreground", "set_", "full"}
+    {"json", "quiet", "data", "models", "device", "memory", "vram", "estimate", "later", "foreground", "set_", "full"}
     | {"pictures", "trigger", "class_words", "recipe", "text_encoder"}
 )
 _BOOLEANS: Final = frozenset({"mirror", "negative"})

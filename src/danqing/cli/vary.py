@@ -79,6 +79,8 @@ def paint_like(options: LikeOptions, brief: str, prompts: list[str], mix: str, i
             models=options.models,
             device=options.device,
             precision=options.precision,
+            memory=options.memory,
+            vram=options.vram,
         )
     )
 

@@ -12,6 +12,7 @@ from danqing.adapters.prompt_to_prompt import AttentionControl
 from danqing.engine.features import FeatureUse
 from danqing.enhance.bench import Bench
 from danqing.sampling.tables import NoiseTable
+from danqing.spec.geometry import SizePx
 from danqing.spec.model import ModelInfo, ModelRef
 from danqing.spec.network import EmbeddingPlan, NetworkUse
 
@@ -244,9 +245,17 @@ class Decode:
 
 @dataclass(frozen=True)
 class Describe:
-    """What is this model? The answer is a `Description`; asking loads it."""
+    """What is this model? The answer is a `Description`; asking loads it.
+
+    Attributes:
+        model: Which one.
+        size: Of the largest picture that will be painted with it, so that there is room; None where that is not known.
+        rows: Of a batch for it.
+    """
 
     model: ModelKey
+    size: SizePx | None = None
+    rows: int = 2
 
 
 @dataclass(frozen=True)

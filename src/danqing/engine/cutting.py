@@ -53,6 +53,8 @@ def branch_of(unet: Any, call: Denoise) -> int | None:
 
 def merging_of(unet: Any, call: Denoise, nets: Sequence[ControlNet]) -> float:
     """The share of tokens that a Call's self-attentions merge; none where something acts on each token by its place."""
+    if call.merging == 0.0:
+        return 0.0
     by_place = call.words is not None or any(isinstance(net, LoadedLLLite) for net in nets)
     return 0.0 if by_place or not can_be_cut(unet) else call.merging
 

@@ -10,10 +10,17 @@ import numpy.typing as npt
 import torch
 
 from danqing.engine.calls import ModelCall, ModelKey
+from danqing.engine.costs import Costs, Part
 
 
 class Executor(Protocol):
-    """Runs batches of Calls on a device."""
+    """Runs batches of Calls on a device.
+
+    Attributes:
+        costs: What its batches took, shared by the engines that it serves one after the other.
+    """
+
+    costs: Costs
 
     def group_key(self, call: ModelCall) -> Hashable:
         """Calls with equal keys may run in one batch."""
@@ -24,7 +31,11 @@ class Executor(Protocol):
         ...
 
     def max_rows(self, call: ModelCall) -> int:
-        """How many rows a batch of such Calls should have at most."""
+        """How many rows a batch of such Calls may have at most, for the sake of memory."""
+        ...
+
+    def parts(self, call: ModelCall) -> tuple[Part, ...]:
+        """What the time of a Call depends on; empty where batches are as large as they can be, whatever they cost."""
         ...
 
     def run(self, calls: Sequence[ModelCall]) -> list[Any]:

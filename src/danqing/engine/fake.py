@@ -26,6 +26,7 @@ from danqing.engine.calls import (
     Upscale,
     Work,
 )
+from danqing.engine.costs import Costs, Part
 from danqing.enhance.bench import Bench
 from danqing.models.preview import to_uint8
 from danqing.models.text import TextState
@@ -49,6 +50,8 @@ class FakeExecutor:
         on_batch: Called with the Calls of each batch that runs, for tests that watch or advance a clock.
         batches: Rows of each batch that ran, by kind of Call.
         bench: What Work Calls are given.
+        half_rows: As of `Part`, for Denoise Calls; None where batches are as large as they can be.
+        costs: What its batches took by the engine's clock.
     """
 
     spread: float = 0.5
@@ -57,6 +60,8 @@ class FakeExecutor:
     on_batch: Callable[[Sequence[ModelCall]], None] | None = None
     batches: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
     bench: Bench = field(default_factory=Bench)
+    half_rows: float | None = None
+    costs: Costs = field(default_factory=Costs)
     info: ModelInfo = field(
         default_factory=lambda: ModelInfo(name="fake", family="sd1", path="", sha256="0" * 64, latent_channels=4)
     )
@@ -79,6 +84,12 @@ class FakeExecutor:
     def max_rows(self, call: ModelCall) -> int:
         """As set."""
         return 1 if isinstance(call, (Exclusive, Work)) else self.batch_rows
+
+    def parts(self, call: ModelCall) -> tuple[Part, ...]:
+        """Rows of one shape."""
+        if self.half_rows is None or not isinstance(call, Denoise):
+            return ()
+        return (Part(self.group_key(call), self.rows(call), self.half_rows),)
 
     def run(self, calls: Sequence[ModelCall]) -> list[Any]:
         """Answer each Call.

@@ -10,6 +10,7 @@ from typing import Any
 
 from danqing.engine import policy
 from danqing.engine.calls import Describe, EmbedImage, EncodeImage, EncodeText, ModelCall, Report, Session
+from danqing.engine.costs import Part
 from danqing.engine.events import Finished, Previewed, Progressed, SessionEvent
 from danqing.engine.executor import Executor
 from danqing.spec.errors import CancelledError, ConflictError, DanqingError, OutOfMemoryError, WorkerError
@@ -27,11 +28,15 @@ class EngineOptions:
         preview_every: Steps between previews; 0 turns them off.
         decoded_every: Steps between previews decoded by the VAE; 0 uses the linear map only.
         patience: Ticks after which a passed-over Session goes first.
+        measured: Whether batches are as large as pays by their measured times; else as large as memory allows.
+        preview_interval_s: Between two previews of a Session at least; those in between are not even computed.
     """
 
     preview_every: int = 1
     decoded_every: int = 0
     patience: int = 24
+    measured: bool = True
+    preview_interval_s: float = 0.0
 
 
 @dataclass
@@ -47,9 +52,11 @@ class _Live:
     expected_calls: float
     submitted_at: float
     pending: ModelCall | None = None
+    parts: tuple[Part, ...] = ()
     skipped: int = 0
     calls_done: int = 0
     first_step_at: float | None = None
+    previewed_at: float | None = None
     first_fraction: float = 0.0
     by_call_s: dict[str, float] = field(default_factory=dict[str, float])
     ended: bool = False
@@ -136,7 +143,9 @@ class Engine:
         waiting = [live for live in self._live.values() if live.pending is not None]
         if not waiting:
             return False
-        chosen = policy.choose([self._describe(live) for live in waiting], self._served, patience=self.options.patience)
+        seconds = self.executor.costs.seconds if self.options.measured else None
+        line = [self._describe(live) for live in waiting]
+        chosen = policy.choose(line, self._served, patience=self.options.patience, seconds=seconds)
         group = [self._live[key] for key in chosen]
         for live in waiting:
             live.skipped += 1
@@ -164,6 +173,7 @@ class Engine:
             skipped=live.skipped,
             order=live.order,
             prelude=isinstance(call, PRELUDE),
+            parts=live.parts,
         )
 
     def _run_group(self, group: list[_Live]) -> None:
@@ -184,6 +194,7 @@ class Engine:
             self._fail_alone(group, _as_worker_error(error))
             return
         seconds = self._clock() - started
+        self.executor.costs.learn(_parts(group), seconds)
         rows = [self.executor.rows(_pending(live)) for live in group]
         for live, answer, share in zip(group, answers, rows, strict=True):
             if live.ended:
@@ -196,6 +207,7 @@ class Engine:
     def _smaller(self, group: list[_Live], error: OutOfMemoryError) -> None:
         """Halve the group; a lone Call gets room made for it; then only that Session fails."""
         if len(group) > 1:
+            self.executor.costs.refuse(_parts(group))
             half = (len(group) + 1) // 2
             self._run_group(group[:half])
             self._run_group(group[half:])
@@ -247,7 +259,7 @@ class Engine:
             self._report(live, call)
             self._advance(live, None)
         else:
-            live.pending = call
+            live.pending, live.parts = call, self.executor.parts(call)
 
     def _report(self, live: _Live, report: Report) -> None:
         now = self._clock()
@@ -271,6 +283,10 @@ class Engine:
             or not (decode or _due(report.step, self.options.preview_every))
         ):
             return
+        now = self._clock()
+        if live.previewed_at is not None and now - live.previewed_at < self.options.preview_interval_s:
+            return
+        live.previewed_at = now
         try:
             image = self.executor.preview(report.model, report.denoised, decode=decode)
         except Exception:  # a preview is a courtesy; the picture goes on without it
@@ -290,6 +306,11 @@ def _pending(live: _Live) -> ModelCall:
     if live.pending is None:
         raise WorkerError("a session without a pending call was scheduled", value=live.key)
     return live.pending
+
+
+def _parts(group: list[_Live]) -> list[Part]:
+    """The parts of all their Calls; none where one of them has none, since such times say nothing of the others."""
+    return [part for live in group for part in live.parts] if all(live.parts for live in group) else []
 
 
 def _close(live: _Live) -> None:

@@ -9,6 +9,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,22 +17,25 @@ from torch import Tensor, nn
 
 from danqing.engine.calls import Denoise, ModelCall
 from danqing.engine.cutting import Features, branch_of, merging_of
+from danqing.engine.room import graph_bytes
+from danqing.engine.rows import reads_more
 from danqing.engine.torch_executor import TorchExecutor
 from danqing.models.controlnet import LoadedControlNet, NetInput, Residuals
 from danqing.models.families.sd import Network, StableDiffusion
 from danqing.models.families.sdxl import StableDiffusionXL
-from danqing.models.graphs.compiled import CompiledGraph, GraphShelf
+from danqing.models.graphs.calibrating import BOUNDS_FOLDER, rounding_of
+from danqing.models.graphs.compiled import GraphShelf, ShapedGraphs
 from danqing.models.graphs.emit import Changes, Written
+from danqing.models.graphs.int8 import Rounding
 from danqing.models.graphs.unet import (
     CONTEXT,
     FEATURE,
     HINT,
     SAMPLE,
-    TIME,
     controlnet_graph,
     outer_graph,
     residual_name,
-    time_embedding,
+    times,
     unet_graph,
 )
 from danqing.models.graphs.vae import LATENT, PICTURE, decoder_graph, encoder_graph
@@ -46,6 +50,8 @@ MERGED_GRAPHS = 2
 """Of one denoiser; each holds all its weights once more."""
 LEFT_ALONE_BATCHES = 16
 """A merged graph gives way to another set of networks once so many batches went by without it."""
+KEPT_NUMBERS = 3 * 256 * 256
+"""Of a picture for which an autoencoder keeps its working memory; getting it anew takes a hundredth of its time."""
 _DOWN, _MID = "down_block_additional_residuals", "mid_block_additional_residual"
 _ADDED = "added_cond_kwargs"
 
@@ -78,11 +84,14 @@ class OpenVinoExecutor(TorchExecutor):
 
     def __init__(self, loader: Loader, *, threads: int | None = None) -> None:
         super().__init__(loader)
-        self.graphs = GraphShelf(threads)
+        self._threads = threads
+        self.graphs = GraphShelf(threads, loader.budget_bytes // 2, self._allows)
         self._merged: weakref.WeakKeyDictionary[nn.Module, OrderedDict[tuple[NetworkUse, ...], int]] = (
             weakref.WeakKeyDictionary()
         )
         self._batches = 0
+        self._rounded: weakref.WeakKeyDictionary[nn.Module, Rounding] = weakref.WeakKeyDictionary()
+        loader.graphs_in_int8 = True
         loader.beside_bytes = self._graph_bytes
 
     def run(self, calls: Sequence[ModelCall]) -> list[Any]:
@@ -102,9 +111,13 @@ class OpenVinoExecutor(TorchExecutor):
         """Make room after a single Call did not fit: give up graphs, then what PyTorch's executor gives up."""
         return self.graphs.drop() or super().relieve(call)
 
+    def _kind(self, call: Denoise, row: int) -> Hashable:
+        return (super()._kind(call, row), reads_more(call, row) or call.networks)
+
     def _way(self, model: StableDiffusion, call: Denoise, row: int, nets: Sequence[Control]) -> Hashable:
         plain = (
             _can_be_written(model)
+            and self._affordable(model.unet)
             and call.images is None
             and call.words is None
             and (call.regions is None or not call.regions.rows[row])
@@ -130,22 +143,31 @@ class OpenVinoExecutor(TorchExecutor):
         sets.move_to_end(networks)
         return True
 
-    def _unet_graph(self, model: StableDiffusion, way: _Way) -> CompiledGraph | None:
+    def _unet_graph(self, model: StableDiffusion, way: _Way) -> ShapedGraphs | None:
         unet, dtype = model.unet, model.precision.denoiser
         kept = _kept(unet, way)
 
         def write() -> Written:
-            return unet_graph(unet, dtype, self._changes(model, way), kept=kept)
+            return unet_graph(unet, dtype, self._changes(model, way), kept=kept, rounding=self._rounding(model))
 
         return self.graphs.get(unet, way.key, write)
 
-    def _outer_graph(self, model: StableDiffusion, way: _Way, branch: int) -> CompiledGraph | None:
+    def _outer_graph(self, model: StableDiffusion, way: _Way, branch: int) -> ShapedGraphs | None:
         unet, dtype = model.unet, model.precision.denoiser
 
         def write() -> Written:
-            return outer_graph(unet, dtype, branch, self._changes(model, way))
+            return outer_graph(unet, dtype, branch, self._changes(model, way), self._rounding(model))
 
         return self.graphs.get(unet, ("outer", way.networks, branch), write)
+
+    def _rounding(self, model: StableDiffusion) -> Rounding | None:
+        """The layers that are computed in eight bits, measured once for each model."""
+        if model.precision.graph != "int8":
+            return None
+        if model.unet not in self._rounded:
+            folder = self.loader.catalog.models_dir
+            self._rounded[model.unet] = rounding_of(model, folder / BOUNDS_FOLDER if folder else None, self._threads)
+        return self._rounded[model.unet]
 
     def _changes(self, model: StableDiffusion, way: _Way) -> Changes | None:
         """What networks add to the weights of a graph."""
@@ -164,9 +186,19 @@ class OpenVinoExecutor(TorchExecutor):
         loaded = super()._controlnet(net, precision, model)
         if type(loaded) is not LoadedControlNet or not _on_cpu(loaded.precision.storage, loaded.net):
             return loaded
+        if not self._affordable(loaded.net):
+            return loaded
         module, dtype = loaded.net, loaded.precision.denoiser
         graph = self.graphs.get(module, "controlnet", lambda: controlnet_graph(module, dtype))
         return loaded if graph is None else _GraphControlNet(loaded.info, loaded.precision, module, graph)
+
+    def _affordable(self, module: nn.Module) -> bool:
+        """Whether a person's memory limit has room for a module's weights once more; what is written stays."""
+        return self.graphs.bytes_of(module) > 0 or self._allows(graph_bytes(module))
+
+    def _allows(self, more_bytes: int) -> bool:
+        memory = self.loader.memory
+        return memory.allowed is None or memory.allows(more_bytes)
 
     def _decoder(self, model: StableDiffusion) -> Callable[[Tensor], Tensor] | None:
         return self._autoencoder(model, "decoder")
@@ -175,12 +207,22 @@ class OpenVinoExecutor(TorchExecutor):
         return self._autoencoder(model, "encoder")
 
     def _autoencoder(self, model: StableDiffusion, side: str) -> Callable[[Tensor], Tensor] | None:
-        vae, dtype = model.vae, model.precision.vae
-        if not _on_cpu(None, vae) or vae.use_tiling or vae.use_slicing:
+        # A graph's sums are float32 and so is its answer: bfloat16 bands no flat colours as PyTorch's does (54 dB).
+        in_bf16 = model.precision.denoiser is torch.bfloat16
+        vae, dtype = model.vae, torch.bfloat16 if in_bf16 else model.precision.vae
+        if not _on_cpu(None, vae) or vae.use_tiling or vae.use_slicing or not self._affordable(vae):
             return None
         name, write = (LATENT, decoder_graph) if side == "decoder" else (PICTURE, encoder_graph)
         graph = self.graphs.get(vae, side, lambda: write(vae, dtype))
-        return None if graph is None else lambda x: graph({name: x})[0]
+        return None if graph is None else partial(_at_rest, graph, name)
+
+
+def _at_rest(graph: ShapedGraphs, name: str, x: Tensor) -> Tensor:
+    """One answer of an autoencoder, which then gives up what it worked with: a gigabyte at 768 × 768."""
+    (answer,) = graph({name: x})
+    if max(x.numel(), answer.numel()) > KEPT_NUMBERS:
+        graph.rest()
+    return answer
 
 
 @dataclass(frozen=True)
@@ -188,19 +230,17 @@ class _GraphUnet:
     """A UNet's graph as `StableDiffusion` calls its denoiser."""
 
     unet: Any
-    graph: CompiledGraph
+    graph: ShapedGraphs
     kept: tuple[int, ...]
     features: Features
 
     def __call__(self, scaled: Tensor, timesteps: Tensor, context: Tensor, options: dict[str, Any]) -> Tensor:
         """The answer [b, c, h, w] to a scaled input [b, c, h, w]."""
-        emb = time_embedding(self.unet, timesteps, context, options.get(_ADDED))
+        feeds = {SAMPLE: scaled, CONTEXT: context, **times(self.unet, timesteps, context, options.get(_ADDED))}
         residuals: Sequence[Tensor] = (*options.get(_DOWN, ()), *([options[_MID]] if _MID in options else ()))
-        nothing = torch.zeros(1, 1, 1, 1)
-        count = len(self.graph.names) - 3
-        feeds = {residual_name(i): residuals[i] if residuals else nothing for i in range(count)}
+        feeds |= {residual_name(i): one for i, one in enumerate(residuals)}
         wanted = [place + 1 for place, branch in enumerate(self.kept) if branch in self.features.wanted]
-        answer, *found = self.graph({SAMPLE: scaled, TIME: emb, CONTEXT: context, **feeds}, (0, *wanted))
+        answer, *found = self.graph(feeds, (0, *wanted))
         self.features.found |= {self.kept[place - 1]: one for place, one in zip(wanted, found, strict=True)}
         return answer
 
@@ -210,34 +250,34 @@ class _GraphOuter:
     """The graph of a UNet's outer blocks, with what its deep blocks said at an earlier step."""
 
     unet: Any
-    graph: CompiledGraph
+    graph: ShapedGraphs
     branch: int
     feature: Tensor
 
     def __call__(self, scaled: Tensor, timesteps: Tensor, context: Tensor, options: dict[str, Any]) -> Tensor:
         """The answer [b, c, h, w] to a scaled input [b, c, h, w]."""
-        emb = time_embedding(self.unet, timesteps, context, options.get(_ADDED))
+        feeds = {SAMPLE: scaled, CONTEXT: context, **times(self.unet, timesteps, context, options.get(_ADDED))}
         residuals: Sequence[Tensor] = options.get(_DOWN, ())[: self.branch + 1]
+        feeds |= {residual_name(i): one for i, one in enumerate(residuals)}
         if not residuals:
             last = (len(scaled), skip_channels(self.unet)[self.branch], *self.feature.shape[2:])
-            residuals = (*[torch.zeros(1, 1, 1, 1)] * self.branch, torch.zeros(last))
-        feeds = {residual_name(i): one for i, one in enumerate(residuals)}
-        return self.graph({SAMPLE: scaled, TIME: emb, CONTEXT: context, FEATURE: self.feature, **feeds})[0]
+            feeds[residual_name(self.branch)] = torch.zeros(last)
+        return self.graph({FEATURE: self.feature, **feeds})[0]
 
 
 @dataclass
 class _GraphControlNet(LoadedControlNet):
     """A ControlNet whose residuals a graph computes."""
 
-    graph: CompiledGraph
+    graph: ShapedGraphs
 
     @torch.inference_mode()
     def residuals(self, given: NetInput, hint: Tensor, union_id: int | None = None) -> Residuals:
         """The residuals of one batch, not weighted."""
         del union_id
         own = given.sample[:, : self.info.in_channels]
-        emb = time_embedding(self.net, given.timesteps, given.context, given.added)
-        return tuple(self.graph({SAMPLE: own, TIME: emb, CONTEXT: given.context, HINT: hint}))
+        feeds = times(self.net, given.timesteps, given.context, given.added)
+        return tuple(self.graph({SAMPLE: own, CONTEXT: given.context, HINT: hint, **feeds}))
 
 
 def _inner(unet: Any, branch: int | None) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import astuple
 
 import torch
@@ -16,12 +16,15 @@ from danqing.adapters.regions import RowRegions
 from danqing.adapters.t2i import AdapterRows
 from danqing.engine.calls import (
     ControlInput,
+    Decode,
     Denoise,
+    EncodeImage,
     EncodeText,
     Exclusive,
     ImageInput,
     ModelCall,
     RegionInput,
+    Upscale,
 )
 from danqing.models.families.sd import Added
 from danqing.models.lllite import LoadedLLLite
@@ -45,6 +48,32 @@ def image_adapters_of(calls: Sequence[ModelCall]) -> list[ModelRef]:
     """The image adapters of some Calls, each once."""
     found = [call.images.adapter for call in calls if isinstance(call, Denoise) and call.images is not None]
     return list(dict.fromkeys(found))
+
+
+def weight_px(call: ModelCall) -> float | None:
+    """How many latent pixels in a denoiser a row of a Call weighs as; None for what is no batch of pictures."""
+    if isinstance(call, Denoise):
+        return call.x.shape[-2] * call.x.shape[-1]
+    if isinstance(call, Decode):
+        # A VAE's widest activations are per picture pixel; a quarter keeps it in step with the denoiser.
+        return 4 * call.latent.shape[-2] * call.latent.shape[-1]
+    if isinstance(call, EncodeImage):
+        return call.image.shape[-2] * call.image.shape[-1] / 16
+    if isinstance(call, Upscale):
+        return call.tile.shape[-2] * call.tile.shape[-1] / 4
+    return None
+
+
+def kind_of(call: Denoise, row: int) -> Hashable:
+    """What a row's time depends on besides its shape, in whichever way it is computed: rows alike share a batch."""
+    perturbed = row >= len(call.contexts) - call.perturbed
+    reused = call.features.branch if call.features is not None and call.features.reuse else None
+    return (call.contexts[row].shape[0], perturbed, reused, call.merging)
+
+
+def reads_more(call: Denoise, row: int) -> bool:
+    """Whether a row's attention reads more than its words: image prompts, another row, regions. Graphs hold no such."""
+    return call.images is not None or call.words is not None or bool(call.regions and call.regions.rows[row])
 
 
 def regions_of_row(regions: RegionInput | None, row: int) -> RowRegions | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, NamedTuple, cast
@@ -32,17 +32,21 @@ from danqing.engine.calls import (
     Upscale,
     Work,
 )
+from danqing.engine.costs import Costs, Part
 from danqing.engine.cutting import Features, features_of, in_torch, keep, merging_of, reused_branch
+from danqing.engine.room import Room
 from danqing.engine.rows import (
     added_of,
     control_of_rows,
     couples_of,
     image_adapters_of,
     images_of_row,
+    kind_of,
     lllites_of,
     nets_of,
     networks_of,
     regions_of_row,
+    weight_px,
 )
 from danqing.enhance.bench import Bench
 from danqing.enhance.shelf import LoadedUpscalers
@@ -56,9 +60,12 @@ from danqing.spec.errors import OutOfMemoryError
 from danqing.spec.model import ModelRef
 from danqing.spec.registry.foreign import is_foreign
 
-# Latent pixels in one denoiser batch: beyond this a CPU gains nothing, a GPU a little.
+# Latent pixels in one denoiser batch, for the sake of memory; twice as many halve the speed of a CPU (caches).
 CPU_BATCH_LATENT_PX = 8_192
 GPU_BATCH_LATENT_PX = 131_072
+# As many are supposed to take as long as a batch takes anyway, as long as nothing is measured.
+CPU_HALF_LATENT_PX = 4_096
+GPU_HALF_LATENT_PX = 32_768
 TEXT_CACHE_ENTRIES = 256
 IMAGE_CACHE_ENTRIES = 256
 _OOM_PHRASES = ("can't allocate memory", "out of memory", "not enough memory")
@@ -95,6 +102,8 @@ class TorchExecutor:
     def __init__(self, loader: Loader, *, compiled: bool = False) -> None:
         self.loader = loader
         self.compiled = compiled
+        self.costs = Costs()
+        self.room = Room(loader)
         self._texts: OrderedDict[tuple[Any, ...], TextState] = OrderedDict()
         self._embeddings: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
         self._compiled: dict[int, Any] = {}
@@ -126,18 +135,25 @@ class TorchExecutor:
         return len(call.contexts) if isinstance(call, Denoise) else 1
 
     def max_rows(self, call: ModelCall) -> int:
-        """How many rows a batch of such Calls should have at most."""
-        budget = CPU_BATCH_LATENT_PX if self.loader.device.type == "cpu" else GPU_BATCH_LATENT_PX
-        if isinstance(call, Denoise):
-            return max(1, budget // (call.x.shape[-2] * call.x.shape[-1]))
-        if isinstance(call, Decode):
-            # A VAE's widest activations are per picture pixel; a quarter keeps it in step with the denoiser.
-            return max(1, budget // (4 * call.latent.shape[-2] * call.latent.shape[-1]))
-        if isinstance(call, EncodeImage):
-            return max(1, budget * 16 // (call.image.shape[-2] * call.image.shape[-1]))
-        if isinstance(call, Upscale):
-            return max(1, budget * 4 // (call.tile.shape[-2] * call.tile.shape[-1]))
-        return 1 if isinstance(call, (Exclusive, Work)) else 64
+        """How many rows a batch of such Calls may have at most, for the sake of memory."""
+        weight = weight_px(call)
+        if weight is None:
+            return 1 if isinstance(call, (Exclusive, Work)) else 64
+        on_cpu = self.loader.device.type == "cpu"
+        rows = max(1, int((CPU_BATCH_LATENT_PX if on_cpu else GPU_BATCH_LATENT_PX) // weight))
+        return self.room.most_rows(call, rows)
+
+    def parts(self, call: ModelCall) -> tuple[Part, ...]:
+        """What the time of a Call depends on; empty where batches are as large as they can be, whatever they cost."""
+        weight = weight_px(call)
+        if weight is None:
+            return ()
+        group = self.group_key(call)
+        half_rows = (CPU_HALF_LATENT_PX if self.loader.device.type == "cpu" else GPU_HALF_LATENT_PX) / weight
+        if not isinstance(call, Denoise):
+            return (Part(group, 1, half_rows),)
+        kinds = Counter(self._kind(call, row) for row in range(len(call.contexts)))
+        return tuple(Part((group, kind), rows, half_rows) for kind, rows in kinds.items())
 
     def run(self, calls: Sequence[ModelCall]) -> list[Any]:
         """Answer Calls of one group as one batch, in order.
@@ -168,7 +184,7 @@ class TorchExecutor:
                 pipeline = self.loader.foreign(call.model.model, call.model.precision)
                 return self.loader.drop_others(pipeline) or pipeline.tile()
             model = self._model(call.model)
-        except (torch.OutOfMemoryError, MemoryError):
+        except (OutOfMemoryError, torch.OutOfMemoryError, MemoryError):
             return self.loader.drop_others()
         nets = [self.loader.controlnet(net, call.model.precision, model) for net in nets_of(call)]
         images = [self.loader.image_adapter(one, call.model.precision) for one in image_adapters_of([call])]
@@ -184,7 +200,8 @@ class TorchExecutor:
         """A small RGB picture uint8 [h, w, 3] of a latent [1, c, h, w], by the linear map or by the VAE."""
         loaded = self._model(model)
         if decode:
-            return to_uint8(loaded.decode(denoised)[0].permute(1, 2, 0))
+            tile = self.room.tile(loaded, "decode", denoised)
+            return to_uint8(loaded.decode(denoised, tile=tile)[0].permute(1, 2, 0))
         return loaded.preview.paint(denoised)
 
     def _model(self, key: ModelKey) -> StableDiffusion:
@@ -198,11 +215,15 @@ class TorchExecutor:
         first = calls[0]
         if isinstance(first, Upscale):
             tiles = torch.cat([cast("Upscale", call).tile for call in calls])
-            return list(torch.split(self.upscalers.get(first.upscaler)(tiles), 1))
+            upscaler = self.room.fitted(self.upscalers.get(first.upscaler), max(tiles.shape[-2:]))
+            return list(torch.split(upscaler(tiles), 1))
         if isinstance(first, EmbedImage):
             return self._embed([cast("EmbedImage", call) for call in calls])
         if isinstance(first, (Exclusive, Work)):
-            return [first.run(self.bench) if isinstance(first, Work) else first.run(self._exclusive(first.model))]
+            return [first.run(self.bench) if isinstance(first, Work) else self._run_exclusive(first)]
+        if isinstance(first, Describe):
+            model = self.room.prepared([cast("Describe", call) for call in calls], lambda: self._model(first.model))
+            return [Description(model.info, model.table)] * len(calls)
         model = self._model(first.model)
         if isinstance(first, Denoise):
             return self._denoise(model, [cast("Denoise", call) for call in calls])
@@ -210,10 +231,9 @@ class TorchExecutor:
             return [self._encode_text(model, cast("EncodeText", call)) for call in calls]
         if isinstance(first, EncodeImage):
             images = torch.cat([cast("EncodeImage", call).image for call in calls])
-            return list(torch.split(model.encode_image(images, self._encoder(model)), 1))
-        if isinstance(first, Decode):
-            return self._decode(model, [cast("Decode", call) for call in calls])
-        return [Description(model.info, model.table)] * len(calls)
+            tile = self.room.tile(model, "encode", images)
+            return list(torch.split(model.encode_image(images, self._encoder(model), tile), 1))
+        return self._decode(model, [cast("Decode", call) for call in calls])
 
     def _run_exclusive(self, call: Exclusive) -> Any:
         model = self._exclusive(call.model)
@@ -273,9 +293,9 @@ class TorchExecutor:
             if network is None:
                 network = stack.enter_context(in_torch(model.unet, features))
             output = model.denoise(
-                torch.cat([calls[index].latent_of(row) for index, row in rows]),
+                self._sent([calls[index].latent_of(row) for index, row in rows]),
                 torch.tensor([calls[index].sigma for index, _ in rows]),
-                torch.stack([calls[index].contexts[row] for index, row in rows]),
+                self._contexts(model, [calls[index].contexts[row] for index, row in rows]),
                 torch.cat([cast("Tensor", calls[index].extra) for index, _ in rows]) if with_extra else None,
                 perturbed=batch.perturbed,
                 control=control_of_rows(nets, calls, rows),
@@ -283,7 +303,24 @@ class TorchExecutor:
                 network=network,
             )
         keep(model.unet, features, calls, rows)
-        return output
+        return self._fetched(output)
+
+    def _sent(self, rows: Sequence[Tensor]) -> Tensor:
+        """Latents [1, c, h, w] as one batch, where its arithmetic is done."""
+        return torch.cat(list(rows))
+
+    def _contexts(self, model: StableDiffusion, rows: Sequence[Tensor]) -> Tensor:
+        """Contexts [tokens, width] as one batch."""
+        del model
+        return torch.stack(list(rows))
+
+    def _fetched(self, answer: Tensor) -> Tensor:
+        """A batch's answer in main memory; read before the next one is asked for."""
+        return answer
+
+    def _kind(self, call: Denoise, row: int) -> Hashable:
+        """What a row's time depends on besides its group; rows of one kind share a batch."""
+        return kind_of(call, row)
 
     def _way(self, model: StableDiffusion, call: Denoise, row: int, nets: Sequence[ControlNet]) -> Hashable:
         """What runs a row, for executors that have more than one way: rows of one way share a batch."""
@@ -348,7 +385,7 @@ class TorchExecutor:
 
     def _decode(self, model: StableDiffusion, calls: Sequence[Decode]) -> list[Tensor]:
         latents = torch.cat([call.latent for call in calls])
-        pictures = model.decode(latents, self._decoder(model))
+        pictures = model.decode(latents, self._decoder(model), self.room.tile(model, "decode", latents))
         if not model.preview.ready:
             model.preview.fit(latents, pictures)
         return list(torch.split(pictures, 1))

@@ -28,6 +28,8 @@ MOST_TIMES = 3
 MAX_BETWEEN_PX = 2**28
 """Pixels of a picture between two enlargements, at most; beyond, Lanczos goes the rest of the way."""
 SMALLEST_TILE_PX = 64
+_CONVOLUTION = 4
+"""Dimensions of a convolution's weight."""
 PICKLES = (".pth", ".pt", ".ckpt", ".bin")
 Tiles = Generator[Tensor, Tensor, Image.Image]
 """Yields tiles `[1, 3, h, w]` in [0, 1], takes enlarged ones, returns the picture."""
@@ -60,6 +62,15 @@ class Upscaler:
     def size_bytes(self) -> int:
         """Memory of its weights."""
         return sum(p.numel() * p.element_size() for p in self._net.model.parameters())
+
+    def work_bytes(self, side_px: int) -> int:
+        """Memory of one plane of numbers as wide as the network's widest layer, at the size of its answer.
+
+        Args:
+            side_px: Of a tile.
+        """
+        widest = max((p.shape[0] for p in self._net.model.parameters() if p.ndim == _CONVOLUTION), default=64)
+        return widest * (side_px * self.scale) ** 2 * self.dtype.itemsize
 
     @torch.inference_mode()
     def __call__(self, tiles: Tensor) -> Tensor:

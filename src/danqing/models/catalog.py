@@ -42,6 +42,11 @@ class Catalog:
         self._seen: dict[tuple[Any, ...], ModelInfo | DanqingError] = {}
         self._seen_controls: dict[tuple[Any, ...], ControlNetInfo | DanqingError] = {}
 
+    @property
+    def models_dir(self) -> Path | None:
+        """The folder; None for the built-in family alone."""
+        return self._models_dir
+
     def list(self) -> list[ModelInfo]:
         """Every usable model, the built-in ones first. Damaged folders are left out (`problems` names them)."""
         return [info for _, info in self._scan() if isinstance(info, ModelInfo)]

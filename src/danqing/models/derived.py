@@ -18,7 +18,9 @@ from diffusers import UNet2DConditionModel
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from danqing.models.derived_files import CONV_IN, Derivation, read_derivation, unknown_change, variant_of
+from danqing.models.derived_files import CONV_IN, Derivation, read_derivation, unknown_change
+from danqing.models.folder_parts import load_part
+from danqing.models.precision import Precision
 from danqing.spec.errors import BadFileError
 from danqing.spec.model import ModelInfo
 
@@ -49,8 +51,13 @@ class LowRank:
         return self.scale * product.view(self.up.shape[0], *self.down.shape[1:])
 
 
-def load_unet(info: ModelInfo, dtype: torch.dtype) -> UNet2DConditionModel:
+def load_unet(info: ModelInfo, dtype: torch.dtype, precision: Precision | None = None) -> UNet2DConditionModel:
     """The UNet of a model in the catalogue, with all that makes it this model; merging is done in float32.
+
+    Args:
+        info: The model.
+        dtype: Number format.
+        precision: With the format that weights are kept in, if that is a smaller one.
 
     Raises:
         BadFileError: A derived model's files do not fit its base.
@@ -58,10 +65,9 @@ def load_unet(info: ModelInfo, dtype: torch.dtype) -> UNet2DConditionModel:
     """
     derivation = None if info.base_path is None else read_derivation(Path(info.path))
     folder = Path(info.weights_path) / "unet"
-    options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, **variant_of(folder)}
     if derivation is None:
-        return UNet2DConditionModel.from_pretrained(folder, torch_dtype=dtype, **options)
-    unet = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32, **options)
+        return load_part(UNet2DConditionModel, folder, dtype, precision)
+    unet: UNet2DConditionModel = load_part(UNet2DConditionModel, folder, torch.float32)
     change(unet, derivation)
     # diffusers' own `to` warns of a change of format; here every weight may change.
     nn.Module.to(unet, dtype)

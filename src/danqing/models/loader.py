@@ -14,22 +14,25 @@ from weakref import WeakValueDictionary
 import torch
 
 from danqing.models import precision as precisions
+from danqing.models.activations import FAMILY_WIDTHS, Work, work_bytes
 from danqing.models.catalog import Catalog
 from danqing.models.controlnet import LoadedControlNet, load_controlnet
 from danqing.models.families import flux, foreign, sd, sd3, sdxl
 from danqing.models.families.parts import Loading
 from danqing.models.ip_adapter import ImageEncoder, LoadedIpAdapter, load_image_encoder, load_ip_adapter
 from danqing.models.lllite import LoadedLLLite, load_lllite
-from danqing.models.offloading import free_bytes, host_bytes, settle, sizes_of
+from danqing.models.memory import CONTEXT_BYTES, Limits, Memory, too_little, used_bytes
+from danqing.models.offloading import settle, sizes_of
 from danqing.models.pipeline_sizes import part_sizes, place_pipeline
 from danqing.models.precision import Precision
-from danqing.models.residency import OFFLOADED, Residency, plan_residency
+from danqing.models.residency import OFFLOADED, WORK_BYTES, Residency, needed_bytes, plan_residency
 from danqing.models.shelf import not_installed
 from danqing.models.t2i_adapter import LoadedT2IAdapter, load_t2i_adapter
 from danqing.planning.controls import CONTROL_LORA
 from danqing.spec.errors import BadFileError, UnsupportedError
 from danqing.spec.model import ControlNetInfo, IpAdapterInfo, ModelInfo, ModelRef
 
+TRANSFORMERS = frozenset({"sd3", "flux"})
 Control = LoadedControlNet | LoadedT2IAdapter | LoadedLLLite
 Resident = sd.StableDiffusion | foreign.ForeignModel | Control | LoadedIpAdapter | ImageEncoder
 Loaded = TypeVar("Loaded", bound=Resident)
@@ -43,23 +46,36 @@ class Loader:
         device: Where they compute.
         fast_cpu: As for `prepare.prepare_denoiser`; off where the denoiser is to be compiled.
         budget_bytes: How many bytes of weights may stay; half the machine's memory if not given.
+        limits: What a person allows of main memory and of a GPU's, for everything.
 
     Attributes:
+        memory: What there is on the device, within these limits.
         residencies: Where the weights of the loaded models stay, by name.
         beside_bytes: What an executor keeps of a model in forms of its own; counts as the model's.
+        graphs_in_int8: Whether an executor computes UNets in eight bits; then their weights stay as they are.
     """
 
     def __init__(
-        self, catalog: Catalog, device: torch.device, budget_bytes: int | None = None, *, fast_cpu: bool = True
+        self,
+        catalog: Catalog,
+        device: torch.device,
+        budget_bytes: int | None = None,
+        *,
+        fast_cpu: bool = True,
+        limits: Limits | None = None,
     ) -> None:
         self.catalog = catalog
         self.device = device
         self.fast_cpu = fast_cpu
-        self.budget_bytes = budget_bytes or _half_the_memory(device)
+        self.memory = Memory(device, limits)
+        self.budget_bytes = budget_bytes or _budget_of(self.memory)
+        self._expected: dict[str, Work] = {}
         self.residencies: dict[str, Residency] = {}
         self.beside_bytes: Callable[[Resident], int] = lambda _: 0
+        self.graphs_in_int8 = False
         self._painting: WeakValueDictionary[tuple[str, str | None, str], foreign.ForeignModel] = WeakValueDictionary()
         self._loaded: OrderedDict[tuple[str, str | None, str], Resident] = OrderedDict()
+        self._weights_bytes: dict[tuple[str, str | None, str], int] = {}
 
     def get(self, model: ModelRef, vae: ModelRef | None = None, precision: str = "auto") -> sd.StableDiffusion:
         """The loaded model.
@@ -71,6 +87,16 @@ class Loader:
         """
         key = (model.sha256, vae.sha256 if vae else None, precision)
         return self._kept(key, lambda: self._load(model, vae, precision))
+
+    def expect(self, model: ModelRef, work: Work) -> None:
+        """Say how large the pictures will be before a model is loaded.
+
+        Args:
+            model: That is asked for.
+            work: A picture; the largest one counts.
+        """
+        known = self._expected.get(model.sha256, work)
+        self._expected[model.sha256] = max((known, work), key=lambda one: one.rows * one.width_px * one.height_px)
 
     def foreign(self, model: ModelRef, precision: str = "auto") -> foreign.ForeignModel:
         """The loaded pipeline of a model that its own pipeline paints.
@@ -120,6 +146,20 @@ class Loader:
         """
         return self._kept((model.sha256, None, "float32"), lambda: self._load_image_encoder(model))
 
+    def loaded(
+        self, model: ModelRef, vae: ModelRef | None = None, precision: str = "auto"
+    ) -> sd.StableDiffusion | None:
+        """The model if it is loaded; asking does not count as use."""
+        found = self._loaded.get((model.sha256, vae.sha256 if vae else None, precision))
+        return found if isinstance(found, sd.StableDiffusion) else None
+
+    def give_up(self, model: Resident) -> None:
+        """Give up one model: the next who asks loads it anew."""
+        for key in [key for key, one in self._loaded.items() if one is model]:
+            del self._loaded[key]
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def drop_others(self, *keep: Resident | None) -> bool:
         """Give up every model but these. False if there was none to give up."""
         others = [key for key, model in self._loaded.items() if not any(model is one for one in keep)]
@@ -132,13 +172,15 @@ class Loader:
     def _kept(self, key: tuple[str, str | None, str], load: Callable[[], Loaded]) -> Loaded:
         if key not in self._loaded:
             self._loaded[key] = load()
+            # Not at every call: walking through the parameters takes longer than a small model's step.
+            self._weights_bytes = {each: model.size_bytes for each, model in self._loaded.items()}
         self._loaded.move_to_end(key)
         self._trim()
         return cast("Loaded", self._loaded[key])
 
     def _load(self, model: ModelRef, vae: ModelRef | None, precision: str) -> sd.StableDiffusion:
         info = self._info(model)
-        chosen = precisions.choose(self.device, precision)
+        chosen = self._precision(precision, info.family)
         vae_path = self._vae_path(vae) if vae else None
         with _readable(f"the model {info.name}", info.path):
             residency = self._place(info, chosen)
@@ -151,24 +193,52 @@ class Loader:
             settle(loaded, residency, self.device)
             return loaded
 
+    def _precision(self, wanted: str, family: str | None = None) -> Precision:
+        chosen = precisions.choose(self.device, wanted)
+        if chosen.storage != "int8" or not self.graphs_in_int8 or family in TRANSFORMERS:
+            return chosen
+        return replace(chosen, storage=None, graph="int8")
+
     def _load_foreign(self, model: ModelRef, precision: str) -> foreign.ForeignModel:
         info = self._info(model)
         chosen = precisions.choose(self.device, precision)
         with _readable(f"the pipeline {info.name}", info.path):
             sizes = part_sizes(info, chosen)
-            place = place_pipeline(sizes, free_bytes(self.device), self.device.type)
+            place = place_pipeline(sizes, self.memory.free(), self.device.type)
             if place and self.drop_others():
-                place = place_pipeline(sizes, free_bytes(self.device), self.device.type)
+                place = place_pipeline(sizes, self.memory.free(), self.device.type)
             return foreign.load(info, chosen, self.device, place)
 
     def _place(self, info: ModelInfo, precision: Precision) -> Residency:
-        """Where its weights shall stay; other models go before it is offloaded."""
-        sizes = sizes_of(info, precision)
-        found = plan_residency(sizes, free_bytes(self.device), self.device.type, host_bytes())
-        if found.kind != "resident" and self.drop_others():
-            found = plan_residency(sizes, free_bytes(self.device), self.device.type, host_bytes())
+        """Where its weights shall stay; other models go before it is offloaded.
+
+        Raises:
+            OutOfMemoryError: A person's limit is too low for it, wherever its weights stay.
+        """
+        sizes, work = sizes_of(info, precision), self.work_bytes(info, precision)
+        kind, memory = self.device.type, self.memory
+        found = plan_residency(sizes, memory.free(), kind, memory.host(), work)
+        if (found.kind != "resident" or not found.fits) and self.drop_others():
+            found = plan_residency(sizes, memory.free(), kind, memory.host(), work)
+        if not found.fits and memory.allowed is not None:
+            raise too_little(info.name, needed_bytes(found.kind, sizes, kind, work), memory)
         self.residencies[info.name] = found
         return found
+
+    def work_bytes(self, info: ModelInfo, precision: Precision) -> int | None:
+        """What the largest picture that is asked for needs besides weights; None where that is not known."""
+        widths = FAMILY_WIDTHS.get(info.family)
+        if widths is None:
+            return None
+        size_px = info.defaults.size_px
+        own = replace(
+            widths,
+            denoiser=info.block_widths[0] if info.block_widths else widths.denoiser,
+            denoiser_bytes=precision.denoiser.itemsize,
+            vae_bytes=precision.vae.itemsize,
+            scale=info.latent_scale,
+        )
+        return work_bytes(self._expected.get(info.sha256, Work(size_px, size_px)), own, self.device.type)
 
     def _vae_path(self, vae: ModelRef) -> Path:
         """A file or a diffusers folder."""
@@ -180,7 +250,7 @@ class Loader:
 
     def _load_controlnet(self, model: ModelRef, precision: str, base: sd.StableDiffusion | None) -> Control:
         info = self._control_info(model)
-        chosen = precisions.choose(self.device, precision)
+        chosen = self._precision(precision)
         with _readable(f"the ControlNet {info.name}", info.path):
             if info.kind == "t2i_adapter":
                 return load_t2i_adapter(info, chosen, self.device)
@@ -192,7 +262,7 @@ class Loader:
     def _load_image_adapter(self, model: ModelRef, precision: str) -> LoadedIpAdapter:
         info = self._image_info(model)
         with _readable(f"the image adapter {info.name}", info.path):
-            return load_ip_adapter(info, precisions.choose(self.device, precision), self.device)
+            return load_ip_adapter(info, self._precision(precision), self.device)
 
     def _load_image_encoder(self, model: ModelRef) -> ImageEncoder:
         info = self._image_info(model).encoder
@@ -218,11 +288,11 @@ class Loader:
                 return info
         raise not_installed("the model", wanted, "model")
 
-    def _held_bytes(self, model: Resident) -> int:
-        return model.size_bytes + self.beside_bytes(model)
+    def _held_bytes(self) -> int:
+        return sum(self._weights_bytes[key] + self.beside_bytes(model) for key, model in self._loaded.items())
 
     def _trim(self) -> None:
-        while len(self._loaded) > 1 and sum(map(self._held_bytes, self._loaded.values())) > self.budget_bytes:
+        while len(self._loaded) > 1 and self._held_bytes() > self.budget_bytes:
             self._loaded.popitem(last=False)
 
 
@@ -241,9 +311,14 @@ def _readable(what: str, path: str) -> Iterator[None]:
         ) from error
 
 
-def _half_the_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory * 0.7)
+def _budget_of(memory: Memory) -> int:
+    """How many bytes of weights may stay: what a limit leaves besides the libraries and some work, or half of all."""
+    if memory.allowed is not None:
+        kind = memory.device.type
+        held = CONTEXT_BYTES if kind == "cuda" else used_bytes()
+        return max(memory.allowed - held - WORK_BYTES.get(kind, WORK_BYTES["cpu"]), memory.allowed // 4)
+    if memory.device.type == "cuda":
+        return int(torch.cuda.get_device_properties(memory.device).total_memory * 0.7)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 

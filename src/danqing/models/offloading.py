@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,11 @@ from danqing.spec.model import ModelInfo
 _TEXT = ("text_encoder", "cond_stage_model.", "conditioner.", "text_encoders.")
 _VAE = ("vae", "first_stage_model.", "vae.")
 _SUFFIXES = (".safetensors", ".bin")
+_BLOCK = re.compile(
+    r"(?:^|\.)(down_blocks|up_blocks|input_blocks|output_blocks|(?:single_)?transformer_blocks|joint_blocks|"
+    r"double_blocks|single_blocks)\.(\d+)\."
+)
+_LAYERS_A_BLOCK = 3
 
 
 def free_bytes(device: torch.device) -> int:
@@ -49,18 +56,46 @@ def sizes_of(info: ModelInfo, precision: Precision) -> Sizes:
         precision: What it will be loaded in.
     """
     counts = {"denoiser": 0, "text": 0, "vae": 0}
-    packed = 0
-    for part, path, shape in tensors_of_parts(Path(info.weights_path)):
-        counts[part] += math.prod(shape)
-        packed = path.stat().st_size if part == "denoiser" and path.suffix == ".gguf" else packed
+    blocks: Counter[str] = Counter()
+    packed = largest = 0
+    for part, path, shape, name in named_tensors_of_parts(Path(info.weights_path)):
+        count = math.prod(shape)
+        counts[part] += count
+        if part == "denoiser":
+            blocks[_block_of(name)] += count
+            largest = max(largest, count)
+            packed = path.stat().st_size if path.suffix == ".gguf" else packed
     text = precision.text if info.family not in {"sd3", "flux"} else t5_dtype(precision)
     stored = 1 if precision.storage is not None else precision.denoiser.itemsize
     denoiser = packed or counts["denoiser"] * stored
-    return Sizes(denoiser, counts["text"] * text.itemsize, counts["vae"] * precision.vae.itemsize)
+    each = denoiser / max(counts["denoiser"], 1)
+    rest = blocks.pop("", 0)
+    return Sizes(
+        denoiser,
+        counts["text"] * text.itemsize,
+        counts["vae"] * precision.vae.itemsize,
+        *(int(one * each) for one in (max(blocks.values(), default=0), largest, rest)),
+    )
+
+
+def _block_of(name: str) -> str:
+    """Which of the blocks that come one after the other a denoiser's tensor belongs to; "" for none."""
+    found = _BLOCK.search(name)
+    if found is None:
+        return ""
+    kind, at = found.groups()
+    # Published files of UNets count layers: three make a block of diffusers'.
+    place = int(at) // _LAYERS_A_BLOCK if kind in {"input_blocks", "output_blocks"} else int(at)
+    return f"{kind}.{place}"
 
 
 def tensors_of_parts(place: Path) -> Iterator[tuple[str, Path, tuple[int, ...]]]:
     """(part, file, shape) of all tensors of a model; those of a folder's second copy (`fp16`) only once."""
+    yield from ((part, path, shape) for part, path, shape, _ in named_tensors_of_parts(place))
+
+
+def named_tensors_of_parts(place: Path) -> Iterator[tuple[str, Path, tuple[int, ...], str]]:
+    """The same with the tensors' names."""
     if place.is_dir():
         for folder in sorted(one for one in place.iterdir() if one.is_dir()):
             part = "text" if folder.name.startswith("text_encoder") else "vae" if folder.name == "vae" else "denoiser"
@@ -71,14 +106,14 @@ def tensors_of_parts(place: Path) -> Iterator[tuple[str, Path, tuple[int, ...]]]
                 for name, shape in _shapes(path):
                     if name not in seen:
                         seen.add(name)
-                        yield part, path, shape
+                        yield part, path, shape, name
         return
     for name, shape in _shapes(place):
         part = "text" if name.startswith(_TEXT) else "vae" if name.startswith(_VAE) else "denoiser"
         if not name.startswith("model_ema."):
-            yield part, place, shape
+            yield part, place, shape, name
     for part, path in _beside(place):
-        yield from ((part, path, shape) for _, shape in _shapes(path))
+        yield from ((part, path, shape, name) for name, shape in _shapes(path))
 
 
 def _beside(place: Path) -> Iterator[tuple[str, Path]]:

@@ -23,6 +23,7 @@ class Precision:
         vae: Of the VAE; float32 on a CPU, since bfloat16 bands flat colours.
         channels_last: Memory layout of convolution weights.
         storage: What the denoiser's weights are kept in where that is not `denoiser`: float8, int8 or nf4.
+        graph: `int8` where a graph of the UNet computes its layers in eight bits.
     """
 
     denoiser: torch.dtype
@@ -30,11 +31,12 @@ class Precision:
     vae: torch.dtype
     channels_last: bool
     storage: str | None = None
+    graph: str | None = None
 
     @property
     def name(self) -> str:
         """The denoiser's format, as Plans and Records name it."""
-        return self.storage or str(self.denoiser).removeprefix("torch.")
+        return self.graph or self.storage or str(self.denoiser).removeprefix("torch.")
 
 
 def has_native_bf16(device: torch.device) -> bool:

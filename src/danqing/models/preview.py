@@ -55,8 +55,9 @@ class LatentRgb:
         """A picture uint8 [h, w, 3] of the first latent of [b, c, h, w], or None without a map."""
         if self.factors is None or self.bias is None:
             return None
-        rgb = torch.einsum("chw,cd->hwd", latent[0].float().cpu(), self.factors.float()) + self.bias.float()
-        return to_uint8(rgb)
+        one = latent[0].float().cpu()
+        rgb = torch.addmm(self.bias.float(), one.flatten(1).T, self.factors.float())
+        return to_uint8(rgb.reshape(*one.shape[1:], 3))
 
 
 def to_uint8(picture: Tensor) -> npt.NDArray[np.uint8]:

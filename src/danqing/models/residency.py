@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from danqing.models.activations import FAMILY_WIDTHS, Work, work_bytes
+
 ResidencyKind = Literal["resident", "encoders_offload", "group_offload", "sequential_offload", "layerwise"]
 GIB = 1 << 30
 WORK_BYTES = {"cuda": 2 * GIB, "mps": 2 * GIB, "cpu": GIB}
@@ -27,6 +29,7 @@ class Sizes:
         vae: Of the autoencoder.
         block: Of the largest block of the denoiser; a twentieth of it where that is not known.
         layer: Of its largest layer; a hundredth where that is not known.
+        rest: Of what belongs to no block, and stays where others come one after the other.
     """
 
     denoiser: int
@@ -34,6 +37,7 @@ class Sizes:
     vae: int
     block: int = 0
     layer: int = 0
+    rest: int = 0
 
     @property
     def total(self) -> int:
@@ -58,27 +62,31 @@ class Residency:
     fits: bool = True
 
 
-def needed_bytes(kind: ResidencyKind, sizes: Sizes, device: str) -> int:
-    """Memory of the device that a kind needs.
+def needed_bytes(kind: ResidencyKind, sizes: Sizes, device: str, work: int | None = None) -> int:
+    """Memory of the device that a kind needs at its peak, loading included.
 
     Args:
         kind: One of them.
         sizes: Of the model.
         device: cuda, mps or cpu.
+        work: What painting needs besides weights, as `activations.work_bytes` tells; `WORK_BYTES` where that is not
+            known.
     """
     block = sizes.block or sizes.denoiser // 20
     layer = sizes.layer or sizes.denoiser // 100
     held = {
         "resident": sizes.total,
         "encoders_offload": sizes.denoiser,
-        "group_offload": min(_BLOCKS_HELD * max(block, layer), sizes.denoiser),
+        "group_offload": min(sizes.rest + _BLOCKS_HELD * max(block, layer), sizes.denoiser),
         "sequential_offload": min(layer, sizes.denoiser),
         "layerwise": int(sizes.denoiser * _SHARE_CAST) + sizes.text + sizes.vae,
     }
-    return held[kind] + WORK_BYTES.get(device, WORK_BYTES["cpu"])
+    return held[kind] + (WORK_BYTES.get(device, WORK_BYTES["cpu"]) if work is None else work)
 
 
-def plan_residency(sizes: Sizes, free_bytes: int, device: str, host_bytes: int | None = None) -> Residency:
+def plan_residency(
+    sizes: Sizes, free_bytes: int, device: str, host_bytes: int | None = None, work: int | None = None
+) -> Residency:
     """The fastest kind for which there is room.
 
     Offloading gives the very same picture, so it comes before float8, which does not.
@@ -88,19 +96,20 @@ def plan_residency(sizes: Sizes, free_bytes: int, device: str, host_bytes: int |
         free_bytes: Free memory of the device.
         device: cuda, mps or cpu.
         host_bytes: Free main memory, in which offloaded weights wait; None if that is not known.
+        work: As for `needed_bytes`.
     """
-    if needed_bytes("resident", sizes, device) <= free_bytes:
+    if needed_bytes("resident", sizes, device, work) <= free_bytes:
         return Residency("resident", f"{_gib(sizes.total)} of weights fit into {_gib(free_bytes)}")
     can_wait = device == "cuda" and (host_bytes is None or sizes.total <= host_bytes)
     for kind in OFFLOADED if can_wait else ():
-        if needed_bytes(kind, sizes, device) <= free_bytes:
+        if needed_bytes(kind, sizes, device, work) <= free_bytes:
             return Residency(kind, _offload_reason(kind, sizes, free_bytes))
-    if needed_bytes("layerwise", sizes, device) <= free_bytes:
+    if needed_bytes("layerwise", sizes, device, work) <= free_bytes:
         why = f"{_gib(sizes.total)} of weights do not fit into {_gib(free_bytes)}: the denoiser is kept in float8"
         return Residency("layerwise", f"{why}, which changes pictures a little")
     # Main memory can be swapped: a slow picture is better than a changed one that does not fit either.
     last: ResidencyKind = "sequential_offload" if can_wait else "layerwise" if device == "cuda" else "resident"
-    lacking = needed_bytes(last, sizes, device) - free_bytes
+    lacking = needed_bytes(last, sizes, device, work) - free_bytes
     return Residency(
         last,
         f"{_gib(lacking)} are lacking even so: close other programs, or use a packed file (GGUF, Q4_K_S)",
@@ -121,12 +130,42 @@ def _gib(count: int) -> str:
     return f"{count / GIB:.1f} GiB"
 
 
-# (what, numbers of denoiser, text encoders and autoencoder in billions)
-_PUBLISHED = (
-    ("Stable Diffusion 1.5", 0.86, 0.12, 0.08),
-    ("Stable Diffusion XL", 2.57, 0.82, 0.08),
-    ("Stable Diffusion 3.5 large", 8.06, 5.58, 0.08),
-    ("FLUX.1", 11.9, 4.88, 0.08),
+@dataclass(frozen=True)
+class Published:
+    """A model that many people have.
+
+    Attributes:
+        name: What it is called.
+        family: Key in `spec.registry.families`.
+        native_px: Side of its pictures.
+        counts: Numbers of its parts in millions, as the fields of `Sizes`: denoiser, text, vae, block, layer, rest.
+    """
+
+    name: str
+    family: str
+    native_px: int
+    counts: tuple[int, int, int, int, int, int]
+
+    def sizes(self, device: str, bytes_per_number: int) -> Sizes:
+        """Its weights as a device loads them.
+
+        Args:
+            device: cuda, mps or cpu.
+            bytes_per_number: Of the denoiser's number format.
+        """
+        denoiser, text, vae, block, layer, rest = (count * 1_000_000 for count in self.counts)
+        # Small text encoders are read in float32 on a CPU; T5 follows the denoiser.
+        has_t5 = self.family in {"sd3", "flux"}
+        text_bytes = 4 if device == "cpu" and not has_t5 else bytes_per_number
+        blocks = (one * bytes_per_number for one in (block, layer, rest))
+        return Sizes(denoiser * bytes_per_number, text * text_bytes, vae * 4, *blocks)
+
+
+PUBLISHED = (
+    Published("Stable Diffusion 1.5", "sd1", 512, (860, 123, 84, 258, 29, 99)),
+    Published("Stable Diffusion XL", "sdxl", 1024, (2567, 817, 84, 1207, 29, 420)),
+    Published("Stable Diffusion 3.5 large", "sd3", 1024, (8057, 5580, 84, 213, 35, 40)),
+    Published("FLUX.1", "flux", 1024, (11901, 4885, 84, 340, 57, 64)),
 )
 
 
@@ -140,10 +179,8 @@ def explain(device: str, free_bytes: int, bytes_per_number: int, host_bytes: int
         host_bytes: Free main memory.
     """
     lines: list[str] = []
-    for name, *numbers in _PUBLISHED:
-        denoiser, text, vae = (int(count * 1e9) for count in numbers)
-        # Small text encoders are read in float32 on a CPU; T5 follows the denoiser.
-        sizes = Sizes(denoiser * bytes_per_number, text * bytes_per_number, vae * 4)
-        found = plan_residency(sizes, free_bytes, device, host_bytes)
-        lines.append(f"{name}: {found.kind.replace('_', ' ')}: {found.reason}")
+    for one in PUBLISHED:
+        work = work_bytes(Work(one.native_px, one.native_px), FAMILY_WIDTHS[one.family], device)
+        found = plan_residency(one.sizes(device, bytes_per_number), free_bytes, device, host_bytes, work)
+        lines.append(f"{one.name}: {found.kind.replace('_', ' ')}: {found.reason}")
     return tuple(lines)

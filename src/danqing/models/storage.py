@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from torch import nn
 
 from danqing.models.precision import Precision
@@ -41,6 +42,21 @@ def store(network: Any, precision: Precision, device: torch.device) -> Any:
         )
     stores: dict[str, Callable[[Any, Precision, torch.device], Any]] = {"float8": _float8, "int8": _int8, "nf4": _nf4}
     return stores[precision.storage](network, precision, device)
+
+
+def stored_dtypes(make: Callable[[], Any], precision: Precision) -> dict[str, torch.dtype]:
+    """The weights that `store` will cast, so that they can be read in that format at once: name to format.
+
+    Args:
+        make: Makes the network; it is made on the meta device and thrown away.
+        precision: With `storage`; empty where that is not float8.
+    """
+    if precision.storage != "float8":
+        return {}
+    with init_empty_weights():
+        probe = make()
+    _float8(probe, precision, torch.device("meta"))
+    return {name: one.dtype for name, one in probe.named_parameters() if one.dtype is torch.float8_e4m3fn}
 
 
 def _float8(network: Any, precision: Precision, _: torch.device) -> Any:

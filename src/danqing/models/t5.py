@@ -10,8 +10,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import T5EncoderModel
 
-from danqing.models.derived_files import variant_of
 from danqing.models.families.parts import ready
+from danqing.models.folder_parts import load_part
 from danqing.models.precision import Precision
 from danqing.models.sentencepiece import read_spiece
 from danqing.prompt.attention import BREAK_TEXT
@@ -102,7 +102,5 @@ def load_t5(
     """
     if not (folder / "config.json").is_file():
         return None
-    model = T5EncoderModel.from_pretrained(
-        folder, dtype=t5_dtype(precision), local_files_only=True, use_safetensors=True, **variant_of(folder)
-    )
+    model = load_part(T5EncoderModel, folder, t5_dtype(precision))
     return T5Reader(tokenizer_dir, ready(model, device), device, tokens)

@@ -24,7 +24,8 @@ from danqing.sampling.schedules import ScheduleSettings, sigmas, steps_for_stren
 from danqing.sampling.tables import FlowTable
 from danqing.sampling.types import SamplerOptions
 from danqing.spec.geometry import SizePx
-from danqing.spec.plan import PassPlan, SamplingPlan, SeedPlan
+from danqing.spec.model import ModelRef
+from danqing.spec.plan import PassPlan, Plan, SamplingPlan, SeedPlan
 from danqing.spec.registry.samplers import find_sampler
 
 PATCH = 2
@@ -57,7 +58,9 @@ def run_pass(context: Context, index: int, start: Start) -> Step[Tensor]:
     planned = context.plan.passes[index]
     key = context.key(planned.model)
     yield Report(0, planned.sampling.steps, context.fraction(0), index, "load")
-    described: Description = fitted((yield Describe(key)), planned.size)
+    # What is asked in windows never sees the whole at once.
+    largest = largest_size(context.plan, planned.model) if start.asked is None else None
+    described: Description = fitted((yield Describe(key, largest)), planned.size)
     levels = pass_levels(planned, described)
     steps = len(levels) - 1
     yield Report(0, steps, context.fraction(0), index, "encode")
@@ -98,6 +101,12 @@ def run_pass(context: Context, index: int, start: Start) -> Step[Tensor]:
     latent: Tensor = yield from sampler(asked, x, levels, noise, options)
     context.done_steps += steps
     return latent
+
+
+def largest_size(plan: Plan, model: ModelRef) -> SizePx:
+    """The size of the largest pass that a model paints."""
+    sizes = [one.size for one in plan.passes if one.model == model]
+    return max(sizes, key=lambda one: one.width_px * one.height_px)
 
 
 def kept_features(planned: PassPlan) -> FeatureCache | None:

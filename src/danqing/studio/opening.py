@@ -51,9 +51,11 @@ def local_pool(settings: Settings) -> LocalPool:
 
 
 def worker_arguments(settings: Settings) -> tuple[str, ...]:
-    """What a worker is told about previews and what computes."""
+    """What a worker is told about previews, what computes, and memory."""
     arguments = (
         *("--preview-every", str(settings.preview_every), "--decoded-every", str(settings.decoded_every)),
         *("--executor", settings.executor),
+        *(() if settings.memory_gib is None else ("--memory", str(settings.memory_gib))),
+        *(() if settings.vram_gib is None else ("--vram", str(settings.vram_gib))),
     )
     return (*arguments, "--compile") if settings.compile else arguments

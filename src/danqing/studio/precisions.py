@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _PACKAGES: Final = {"int8": "torchao", "nf4": "bitsandbytes"}
 _STORED: Final = ("float8", "int8", "nf4")
+_TRANSFORMERS: Final = ("sd3", "flux")
 _NOT_ON_CPU: Final = ("float16", "nf4")
 
 
@@ -23,9 +24,13 @@ def precisions_for(studio: Studio, model: ModelInfo) -> tuple[Precision, ...]:
     bits. What no device here can do is left out where the devices are known.
     """
     left_out = {name for name, package in _PACKAGES.items() if find_spec(package) is None}
+    only_cpu = _only_cpu(studio)
+    if only_cpu and find_spec("openvino") is not None and model.family not in _TRANSFORMERS:
+        # A graph of the UNet computes in eight bits; no package stores its weights so.
+        left_out.discard("int8")
     if model.foreign is not None or model.path.lower().endswith(".gguf"):
         left_out |= set(_STORED)
-    if _only_cpu(studio):
+    if only_cpu:
         left_out |= set(_NOT_ON_CPU)
     choices: tuple[Precision, ...] = get_args(Precision)
     return tuple(name for name in choices if name not in left_out)

@@ -49,6 +49,12 @@ class Settings(BaseSettings):
         default="auto", description="what computes; auto takes OpenVINO on a CPU where it is installed"
     )
     compile: bool = Field(default=False, description="torch.compile the denoiser: slow first picture, then faster")
+    memory_gib: float | None = Field(
+        default=None, ge=1, le=65_536, description="main memory that a worker may take; the machine's if unset"
+    )
+    vram_gib: float | None = Field(
+        default=None, ge=1, le=65_536, description="GPU memory that a worker may take; the card's if unset"
+    )
     undo_window_s: float = Field(default=7 * DAY_S, ge=0, description="how long a deleted picture can be restored")
     worker_ready_timeout_s: float = Field(default=180.0, gt=0, le=3600)
     lease_s: float = Field(default=30.0, ge=1, le=3600, description="a silent process loses its jobs after this time")

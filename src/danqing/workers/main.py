@@ -6,6 +6,7 @@ Started as `python -m danqing.workers.main --data DIR`; nothing in front of it i
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import queue
 import sys
@@ -31,7 +32,12 @@ def main(argv: list[str] | None = None) -> int:
     # Progress bars of libraries would fill the log.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    gc.disable()  # what is imported stays; looking for garbage in it would take a fifth of the start
+    from danqing.models.memory import Limits
     from danqing.workers.painter import Painter, PainterOptions
+
+    gc.freeze()
+    gc.enable()
 
     def send(message: protocol.Message) -> None:
         out.write(message.model_dump_json() + "\n")
@@ -48,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
                 decoded_every=options.decoded_every,
                 compiled=options.compile,
                 executor=options.executor,
+                limits=Limits.of(options.memory, options.vram),
             ),
             send,
         )
@@ -75,6 +82,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--decoded-every", type=int, default=0, help="steps between previews decoded by the VAE")
     parser.add_argument("--compile", action="store_true", help="compile the denoiser with torch.compile")
     parser.add_argument("--executor", default="auto", help="what computes: auto, torch or openvino")
+    parser.add_argument("--memory", type=float, default=None, metavar="GIB", help="of main memory, at most")
+    parser.add_argument("--vram", type=float, default=None, metavar="GIB", help="of a GPU's memory, at most")
     parser.add_argument("--probe", action="store_true", help="print what this device can do and leave")
     return parser.parse_args(argv)
 

@@ -23,10 +23,11 @@ from PIL import Image
 from danqing import __version__
 from danqing.engine import Engine, EngineOptions, Finished, Previewed, Progressed, SessionEvent
 from danqing.engine.executors import executor_name, explain_executor, open_executor
-from danqing.models import offloading, residency
 from danqing.models import precision as precisions
+from danqing.models import residency
 from danqing.models.catalog import Catalog
 from danqing.models.loader import Loader, pick_device
+from danqing.models.memory import Limits
 from danqing.pipelines import expected_calls, paint
 from danqing.spec.errors import CancelledError, DanqingError, WorkerError
 from danqing.spec.events import PreviewEvent, ProgressEvent
@@ -57,6 +58,7 @@ class PainterOptions:
         decoded_every: Steps between previews decoded by the VAE; 0 for none.
         compiled: Compile the denoiser.
         executor: What computes, as for `open_executor`.
+        limits: What a person allows of main memory and of a GPU's.
     """
 
     data_dir: Path
@@ -67,6 +69,7 @@ class PainterOptions:
     decoded_every: int = 0
     compiled: bool = False
     executor: str = "auto"
+    limits: Limits | None = None
 
 
 @dataclass
@@ -106,11 +109,14 @@ class Painter:
         self.device = pick_device(options.device)
         self.precision = precisions.choose(self.device, options.precision)
         self.blobs = BlobStore(options.data_dir)
-        self._loader = Loader(Catalog(options.models_dir), self.device, fast_cpu=not options.compiled)
+        self._loader = Loader(
+            Catalog(options.models_dir), self.device, fast_cpu=not options.compiled, limits=options.limits
+        )
         executor = open_executor(self._loader, options.executor, compiled=options.compiled)
-        self.engine = Engine(executor, EngineOptions(options.preview_every, options.decoded_every))
+        previews = {"preview_every": options.preview_every, "decoded_every": options.decoded_every}
+        self.engine = Engine(executor, EngineOptions(**previews, preview_interval_s=PREVIEW_MIN_INTERVAL_S))
         self.jobs: dict[str, _Running] = {}
-        self._saver = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
+        self._saver = ThreadPoolExecutor(max_workers=_savers(), thread_name_prefix="save")
         self.sight = Sight(options.data_dir, options.models_dir, self.device)
         self._looker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="look")
         self._upscaling = Upscaling(self.engine, self.blobs, self._saver, self.send)
@@ -133,14 +139,12 @@ class Painter:
 
     def choices(self) -> tuple[str, ...]:
         """Which precision and how much memory it uses, and why."""
-        host = offloading.host_bytes()
-        places = residency.explain(
-            self.device.type, offloading.free_bytes(self.device), self.precision.denoiser.itemsize, host
-        )
+        memory = self._loader.memory
+        places = residency.explain(self.device.type, memory.free(), self.precision.denoiser.itemsize, memory.host())
         loaded = (f"{name}: {one.kind}: {one.reason}" for name, one in self._loader.residencies.items())
         computed = explain_executor(self.device.type, self.options.executor, compiled=self.options.compiled)
         formats = precisions.explain(self.device, self.options.precision, self._loader.budget_bytes)
-        return (*computed, *formats, *places, *loaded)
+        return (*computed, *formats, *memory.explain(), *places, *loaded)
 
     def memory_bytes(self) -> int:
         """Memory of the device."""
@@ -306,9 +310,9 @@ class Painter:
 
     def _finish_jobs(self) -> None:
         for job in list(self.jobs.values()):
-            for future in [future for future in job.saving if future.done()]:
-                job.saving.remove(future)
-                self._report_saved(job, future)
+            # Several are saved at a time; the front hears of them in the order in which they were painted.
+            while job.saving and job.saving[0].done():
+                self._report_saved(job, job.saving.pop(0))
             if not job.open and not job.saving and self.jobs.pop(job.command.job_id, None) is not None:
                 self.send(protocol.JobDoneMessage(job_id=job.command.job_id))
 
@@ -326,6 +330,11 @@ class Painter:
             wrapped = WorkerError(f"{type(error).__name__}: {error}", next_step="see the worker's log")
             wrapped.__cause__ = error
             self._fail(job, wrapped)
+
+
+def _savers() -> int:
+    """Pictures that are encoded and written at once: one core of four, since a GPU paints faster than one can."""
+    return min(4, max(1, (os.cpu_count() or 1) // 4))
 
 
 def _key(job_id: str, index: int) -> str:

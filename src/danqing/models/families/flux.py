@@ -13,10 +13,10 @@ from diffusers import FluxTransformer2DModel
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from danqing.models.derived_files import variant_of
 from danqing.models.families.parts import Loading, load_vae, owned, ready
 from danqing.models.families.sd import Added, StableDiffusion
 from danqing.models.families.transformer_files import Reading, load_file
+from danqing.models.folder_parts import load_part
 from danqing.models.packing import packed_bytes
 from danqing.models.singlefile.facts import facts_of
 from danqing.models.t5 import T5Reader, load_t5
@@ -121,14 +121,9 @@ def load(task: Loading) -> Flux:
         schedule = facts_of("flux")["scheduler"][info.variant]
     else:
         transformer = place / "transformer"
-        options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
-        unet = owned(
-            FluxTransformer2DModel.from_pretrained(
-                transformer, torch_dtype=precision.denoiser, **options, **variant_of(transformer)
-            )
-        )
+        unet = owned(load_part(FluxTransformer2DModel, transformer, precision.denoiser, precision))
         folder = place / "text_encoder"
-        model = CLIPTextModel.from_pretrained(folder, dtype=precision.text, **options, **variant_of(folder))
+        model = load_part(CLIPTextModel, folder, precision.text)
         clip = TextEncoder(place / "tokenizer", ready(model, device), device, TextOptions(pooled=True))
         t5 = load_t5(place / "text_encoder_2", place / "tokenizer_2", precision, device, tokens)
         vae = ready(load_vae(vae_path or place / "vae", "flux", precision.vae), device)

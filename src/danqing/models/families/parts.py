@@ -13,7 +13,7 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from danqing.models.derived import load_unet
-from danqing.models.derived_files import variant_of
+from danqing.models.folder_parts import load_part
 from danqing.models.precision import Precision
 from danqing.models.prepare import packs, prepare_denoiser
 from danqing.models.preview import LatentRgb
@@ -107,17 +107,14 @@ def load_parts(task: Loading, *, towers: Sequence[Tower], hidden: bool = False) 
     place = Path(info.weights_path)
     if place.is_file():
         return _from_file(describe(place), task, hidden=hidden)
-    options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
     texts: list[TextEncoder] = []
     for tower in towers:
         kind = CLIPTextModelWithProjection if tower.projection else CLIPTextModel
-        model = kind.from_pretrained(
-            place / tower.folder, dtype=precision.text, **options, **variant_of(place / tower.folder)
-        )
+        model = load_part(kind, place / tower.folder, precision.text)
         texts.append(TextEncoder(place / tower.tokenizer, ready(model, device), device, TextOptions(hidden=hidden)))
     return Parts(
         texts=tuple(texts),
-        unet=owned(load_unet(info, precision.denoiser)),
+        unet=owned(load_unet(info, precision.denoiser, precision)),
         vae=ready(_load_vae(task.vae_path or _beside(info) or place / "vae", info, precision.vae), device),
         table=SigmaTable.from_alphas_cumprod(DDPMScheduler.from_pretrained(place / "scheduler").alphas_cumprod),
     )
@@ -144,7 +141,7 @@ def _from_file(checkpoint: Checkpoint, task: Loading, *, hidden: bool) -> Parts:
         vae = build.build_vae(checkpoint.path, checkpoint.vae, checkpoint.vae_prefix, weights, precision.vae)
     return Parts(
         texts=tuple(texts),
-        unet=build.build_unet(checkpoint, weights, precision.denoiser, channels_last=last),
+        unet=build.build_unet(checkpoint, weights, precision, channels_last=last),
         vae=ready(vae, device),
         table=SigmaTable.from_alphas_cumprod(build.build_alphas(checkpoint)),
     )
@@ -162,8 +159,7 @@ def load_vae(path: Path, config: str, dtype: torch.dtype) -> AutoencoderKL:
         BadFileError: It is damaged.
     """
     if path.is_dir():
-        options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, **variant_of(path)}
-        return AutoencoderKL.from_pretrained(path, torch_dtype=dtype, **options)
+        return load_part(AutoencoderKL, path, dtype)
     found, prefix = vae_of_file(path, config)
     return build.build_vae(path, found, prefix, Weights(path), dtype)
 

@@ -18,6 +18,7 @@ from danqing.models.packing import packed_bytes
 from danqing.models.precision import Precision
 from danqing.models.preview import LatentRgb
 from danqing.models.text import TextEncoder, TextState
+from danqing.models.tiling import Grid, in_tiles
 from danqing.sampling.prediction import Prediction, denoised_from, network_input
 from danqing.sampling.tables import FlowTable, SigmaTable
 from danqing.spec.model import ModelInfo
@@ -27,6 +28,10 @@ Control = Callable[[NetInput], dict[str, Any]]
 
 Network = Callable[[Tensor, Tensor, Tensor, dict[str, Any]], Tensor]
 """Scaled input, timesteps, context, what else diffusers' UNet is told → its answer."""
+
+
+_TILES_LATENT_PX = (64, 32)
+"""Sides of the tiles once memory ran out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +62,7 @@ class StableDiffusion:
         vae: The autoencoder.
         table: Its noise levels.
         preview: Latent → RGB map.
+        tile_latent_px: Side of the tiles that the autoencoder works in; 0 for pictures in one piece.
     """
 
     info: ModelInfo
@@ -67,6 +73,7 @@ class StableDiffusion:
     vae: AutoencoderKL
     table: SigmaTable | FlowTable
     preview: LatentRgb
+    tile_latent_px: int = 0
 
     @property
     def size_bytes(self) -> int:
@@ -158,41 +165,57 @@ class StableDiffusion:
         return {}
 
     @torch.inference_mode()
-    def encode_image(self, image: Tensor, encoder: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    def encode_image(self, image: Tensor, encoder: Callable[[Tensor], Tensor] | None = None, tile: int = 0) -> Tensor:
         """Latents float32 [b, c, h, w] of pictures [b, 3, H, W] in [−1, 1]: the mode of the posterior, scaled.
 
         Args:
             image: The pictures.
             encoder: What stands for the autoencoder's own: pictures to mean and log variance [b, 2c, h, w].
+            tile: Side of the tiles to work in [latent pixels]; 0 for one piece, where `tile` has not changed that.
         """
-        if encoder is not None and not self.vae.use_tiling:
-            latent = encoder(image).chunk(2, dim=1)[0]
-        else:
-            posterior = self.vae.encode(image.to(self.device, self.precision.vae)).latent_dist
-            latent = posterior.mode().to(image.device, torch.float32)
+
+        def mean(picture: Tensor) -> Tensor:
+            if encoder is not None:
+                return encoder(picture).chunk(2, dim=1)[0]
+            posterior = self.vae.encode(picture.to(self.device, self.precision.vae)).latent_dist
+            return posterior.mode().to(picture.device, torch.float32)
+
+        unit = self.info.latent_scale
+        side = self._side(tile, image.shape[-2] / unit, image.shape[-1] / unit)
+        latent = in_tiles(mean, image, Grid(side, unit, 1)) if side else mean(image)
         return (latent - self._shift) * self._scale
 
     @torch.inference_mode()
-    def decode(self, latent: Tensor, decoder: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    def decode(self, latent: Tensor, decoder: Callable[[Tensor], Tensor] | None = None, tile: int = 0) -> Tensor:
         """Pictures float32 [b, 3, H, W] of latents [b, c, h, w], nominally in [−1, 1].
 
         Args:
             latent: Scaled as the denoiser has them.
             decoder: What stands for the autoencoder's own: latents, not scaled, to pictures.
+            tile: As for `encode_image`.
         """
-        unscaled = latent / self._scale + self._shift
-        if decoder is not None and not self.vae.use_tiling:
-            return decoder(unscaled)
-        return self.vae.decode(unscaled.to(self.device, self.precision.vae), return_dict=False)[0].to(
-            latent.device, torch.float32
-        )
+
+        def picture(unscaled: Tensor) -> Tensor:
+            made: Tensor = self.vae.decode(unscaled.to(self.device, self.precision.vae), return_dict=False)[0]
+            return made.to(latent.device, torch.float32)
+
+        run, unscaled = decoder or picture, latent / self._scale + self._shift
+        side = self._side(tile, *latent.shape[-2:])
+        return in_tiles(run, unscaled, Grid(side, 1, self.info.latent_scale)) if side else run(unscaled)
 
     def tile(self) -> bool:
-        """Make the VAE work in tiles. False if it already does."""
-        if self.vae.use_tiling:
+        """Make the autoencoder work in tiles, or in smaller ones. False if they are as small as is sensible."""
+        smaller = [side for side in _TILES_LATENT_PX if not self.tile_latent_px or side < self.tile_latent_px]
+        if not smaller:
             return False
-        self.vae.enable_tiling()
+        self.tile_latent_px = smaller[0]
         return True
+
+    def _side(self, tile: int, height: float, width: float) -> int:
+        """Side of the tiles for a picture [latent pixels]; 0 where it is no larger than one, or cannot be cut."""
+        side = min((one for one in (tile, self.tile_latent_px) if one), default=0)
+        whole = float(height).is_integer() and float(width).is_integer()
+        return side if whole and side < max(height, width) else 0
 
     @property
     def _scale(self) -> float:

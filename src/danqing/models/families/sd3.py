@@ -13,10 +13,10 @@ from diffusers import SD3Transformer2DModel
 from torch import Tensor
 from transformers import CLIPTextModelWithProjection
 
-from danqing.models.derived_files import variant_of
 from danqing.models.families.parts import Loading, load_vae, owned, ready
 from danqing.models.families.sd import Added, StableDiffusion
 from danqing.models.families.transformer_files import FileParts, Reading, load_file
+from danqing.models.folder_parts import load_part
 from danqing.models.packing import packed_bytes
 from danqing.models.precision import Precision
 from danqing.models.singlefile.facts import facts_of
@@ -114,13 +114,7 @@ def _from_file(place: Path, precision: Precision, device: torch.device, vae_path
 
 def _from_folder(place: Path, precision: Precision, device: torch.device, vae_path: Path | None) -> FileParts:
     transformer = place / "transformer"
-    unet = SD3Transformer2DModel.from_pretrained(
-        transformer,
-        torch_dtype=precision.denoiser,
-        local_files_only=True,
-        use_safetensors=True,
-        **variant_of(transformer),
-    )
+    unet = load_part(SD3Transformer2DModel, transformer, precision.denoiser, precision)
     texts = tuple(_clip(place / f"text_encoder{at}", place / f"tokenizer{at}", precision, device) for at in ("", "_2"))
     return FileParts(
         transformer=owned(unet),
@@ -131,9 +125,7 @@ def _from_folder(place: Path, precision: Precision, device: torch.device, vae_pa
 
 
 def _clip(folder: Path, tokenizer: Path, precision: Precision, device: torch.device) -> TextEncoder:
-    model = CLIPTextModelWithProjection.from_pretrained(
-        folder, dtype=precision.text, local_files_only=True, use_safetensors=True, **variant_of(folder)
-    )
+    model = load_part(CLIPTextModelWithProjection, folder, precision.text)
     return TextEncoder(tokenizer, ready(model, device), device, TextOptions(hidden=True))
 
 

@@ -92,7 +92,7 @@ def load_file(
         encoder = ready(build_t5(t5.path, t5.prefix, t5_dtype(precision)), device)
         reader = T5Reader(tokenizer, encoder, device, reading.t5_tokens)
     return FileParts(
-        transformer=build_transformer(file, precision.denoiser),
+        transformer=build_transformer(file, precision),
         vae=ready(_vae(file, vae, precision.vae), device),
         clips=tuple(TextEncoder(CLIP_TOKENIZER, ready(one, device), device, options) for one, options in clips),
         t5=reader,

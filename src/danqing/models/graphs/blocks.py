@@ -8,6 +8,7 @@ from diffusers.models.activations import GEGLU
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
 from diffusers.models.downsampling import Downsample2D
+from diffusers.models.embeddings import AttentionPooling, TextTimeEmbedding
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.upsampling import Upsample2D
@@ -98,6 +99,18 @@ def picture_attention(emit: Emitter, module: Any, x: Node) -> Node:
     h = emit.tokens(emit.group_norm(module.group_norm, x))
     y = emit.picture(emit.attention(module, h, h), x)
     return _scaled(emit, op.add(y, x), module.rescale_output_factor)
+
+
+def pooled_words(emit: Emitter, module: Any, context: Node) -> Node:
+    """What a UNet adds to its time of all words together: a context [b, t, d] as [b, e]."""
+    only(module, TextTimeEmbedding)
+    pool = module.pool
+    only(pool, AttentionPooling)
+    x = emit.layer_norm(module.norm1, context)
+    mean = op.add(op.reduce_mean(x, emit.whole(1), True), emit.weight(pool.positional_embedding))
+    x = op.concat([mean, x], 1)
+    mixed = emit.mixed(((pool.q_proj, mean), (pool.k_proj, x), (pool.v_proj, x)), pool.num_heads)
+    return emit.layer_norm(module.norm2, emit.linear(module.proj, op.squeeze(mixed, emit.whole(1))))
 
 
 def smaller(emit: Emitter, module: Any, x: Node) -> Node:

@@ -71,6 +71,10 @@ class CompiledGraph:
         # The request writes its next answer into the same memory.
         return [torch.from_numpy(self._request.get_output_tensor(place).data.copy()) for place in chosen]
 
+    def rest(self) -> None:
+        """Give up what it works with until the next call; not its weights."""
+        self._compiled.release_memory()
+
 
 class ShapedGraphs:
     """One network's graphs: those of the fixed shapes it meets, and one of any shape where there is no room for more.
@@ -123,6 +127,11 @@ class ShapedGraphs:
             begin += count
         return parts[0] if len(parts) == 1 else [torch.cat(several) for several in zip(*parts, strict=True)]
 
+    def rest(self) -> None:
+        """Give up what its graphs work with until the next call; not their weights."""
+        for graph in (*self._fixed.values(), *([self._varying] if self._varying is not None else [])):
+            graph.rest()
+
     def _fixed_for(self, feeds: Mapping[str, Tensor]) -> CompiledGraph | None:
         """The graph of these shapes; None where there is no room for it."""
         key = tuple((name, tuple(one.shape)) for name, one in feeds.items())
@@ -161,11 +170,18 @@ class GraphShelf:
     Args:
         threads: As for `CompiledGraph`.
         room_bytes: Of weights that all graphs may hold, beyond the first graph of each network.
+        allows: Whether a person's memory limit has room for so many bytes more.
     """
 
-    def __init__(self, threads: int | None = None, room_bytes: int = 4 << 30) -> None:
+    def __init__(
+        self,
+        threads: int | None = None,
+        room_bytes: int = 4 << 30,
+        allows: Callable[[int], bool] = lambda more_bytes: True,  # noqa: ARG005
+    ) -> None:
         self._threads = threads
         self._room_bytes = room_bytes
+        self._allows = allows
         self._kept: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, ShapedGraphs | None]] = (
             weakref.WeakKeyDictionary()
         )
@@ -190,7 +206,8 @@ class GraphShelf:
         return kept[key]
 
     def _has_room(self, more_bytes: int) -> bool:
-        return sum(map(self.bytes_of, self._kept)) + more_bytes <= self._room_bytes
+        held = sum(map(self.bytes_of, self._kept))
+        return held + more_bytes <= self._room_bytes and self._allows(more_bytes)
 
     def bytes_of(self, module: nn.Module) -> int:
         """Memory of the weights that a module's graphs hold."""

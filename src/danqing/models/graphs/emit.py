@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from openvino import opset15 as op
 from torch import Tensor, nn
 
+from danqing.models.graphs.int8 import Rounding, rounded, weight_in_8_bits
 from danqing.models.packing import PackedConv2d
 
 Node = Any
@@ -52,16 +53,28 @@ class Emitter:
     Args:
         dtype: float32 or bfloat16; weights in other formats are converted.
         changes: What is added to weights; the modules themselves stay as they are.
+        rounding: Layers to compute in eight bits.
+        measured: Layers whose input `extremes` are to be told, in the order in which they are met.
 
     Raises:
         NotExpressible: Another format.
     """
 
-    def __init__(self, dtype: torch.dtype, changes: Changes | None = None) -> None:
+    def __init__(
+        self,
+        dtype: torch.dtype,
+        changes: Changes | None = None,
+        rounding: Rounding | None = None,
+        measured: Collection[nn.Module] = (),
+    ) -> None:
         if dtype not in ELEMENTS:
             raise NotExpressible(f"graphs are computed in float32 or bfloat16, not in {dtype}")
         self.dtype = dtype
-        self.element = ELEMENTS[dtype]
+        # Eight bits are told from float32: what stays in a higher format is computed in the graph's own all the same.
+        self.element = ov.Type.f32 if rounding else ELEMENTS[dtype]
+        self._rounding = rounding or {}
+        self._measured = measured
+        self.read: dict[nn.Module, Node] = {}
         self.inputs: dict[str, Node] = {}
         self._optional: list[str] = []
         self._changes = changes
@@ -93,12 +106,12 @@ class Emitter:
         plain = tensor.detach()
         if type(plain) is not Tensor or plain.device.type != "cpu" or not plain.is_floating_point():
             raise NotExpressible(f"weights are kept as {type(plain).__name__} in {plain.dtype} on {plain.device}")
-        plain = plain.to(self.dtype).contiguous()
+        plain = plain.to(torch.float32 if self._rounding else self.dtype).contiguous()
         # OpenVINO does not hold on to memory that it shares.
         shared = isinstance(tensor, nn.Parameter) and plain.data_ptr() == tensor.data_ptr()
         if shared:
             self._shared.append(plain)
-        numbers = plain.view(torch.int16 if self.dtype is torch.bfloat16 else torch.int32).numpy()
+        numbers = plain.view(torch.int16 if plain.dtype is torch.bfloat16 else torch.int32).numpy()
         return ov.op.Constant(ov.Tensor(numbers, list(plain.shape), self.element), shared)
 
     def number(self, value: float) -> Node:
@@ -113,7 +126,7 @@ class Emitter:
         """A fully connected layer on the last axis."""
         only(module, nn.Linear)
         weight, bias = self._own(module, module.weight)
-        y = op.matmul(x, self.weight(weight), False, True)
+        y = op.matmul(self._read_by(module, x), self._weight_of(module, weight), False, True)
         return y if bias is None else op.add(y, self.weight(bias))
 
     def conv(self, module: Any, x: Node, *, pad_end: int | None = None) -> Node:
@@ -131,7 +144,8 @@ class Emitter:
         if groups != 1:
             raise NotExpressible(f"a convolution of {groups} groups")
         begin, end = (padding, padding) if pad_end is None else ([0, 0], [pad_end, pad_end])
-        y = op.convolution(x, self.weight(weight), stride, begin, end, dilation)
+        x, kernel = self._read_by(module, x), self._weight_of(module, weight)
+        y = op.convolution(x, kernel, stride, begin, end, dilation)
         return y if bias is None else op.add(y, self.weight(bias.reshape(1, -1, 1, 1)))
 
     def group_norm(self, module: Any, x: Node) -> Node:
@@ -151,6 +165,14 @@ class Emitter:
         weight, bias = self._own(module, module.weight)
         y = op.multiply(y, self.weight(weight))
         return y if bias is None else op.add(y, self.weight(bias))
+
+    def _read_by(self, module: nn.Module, x: Node) -> Node:
+        if module in self._measured:
+            self.read[module] = x
+        return rounded(x, self._rounding[module]) if module in self._rounding else x
+
+    def _weight_of(self, module: nn.Module, weight: Tensor) -> Node:
+        return weight_in_8_bits(weight) if module in self._rounding else self.weight(weight)
 
     def _own(self, module: Any, weight: Tensor) -> tuple[Tensor, Tensor | None]:
         """Weight and bias of a layer with what is added to them."""
@@ -190,13 +212,14 @@ class Emitter:
 
     def attention(self, module: Any, x: Node, context: Node) -> Node:
         """Multi-head attention of tokens [b, t, c] to a context [b, s, d]."""
-        query, key, value = (
-            self._heads(self.linear(layer, given), module.heads)
-            for layer, given in ((module.to_q, x), (module.to_k, context), (module.to_v, context))
-        )
+        asked = ((module.to_q, x), (module.to_k, context), (module.to_v, context))
+        return self.linear(module.to_out[0], self.mixed(asked, module.heads))
+
+    def mixed(self, asked: Sequence[tuple[Any, Node]], heads: int) -> Node:
+        """Scaled dot product attention [b, t, c] of query, key and value, each a layer and what it reads."""
+        query, key, value = (self._heads(self.linear(layer, given), heads) for layer, given in asked)
         mixed = op.scaled_dot_product_attention(query, key, value)
-        joined = op.reshape(op.transpose(mixed, self.whole(0, 2, 1, 3)), self.whole(0, 0, -1), True)
-        return self.linear(module.to_out[0], joined)
+        return op.reshape(op.transpose(mixed, self.whole(0, 2, 1, 3)), self.whole(0, 0, -1), True)
 
     def _heads(self, x: Node, heads: int) -> Node:
         """[b, t, heads · d] as [b, heads, t, d]."""

@@ -1,17 +1,17 @@
 """UNets of Stable Diffusion and their ControlNets as graphs.
 
-What depends on the time alone is computed outside, in float32: waves of timesteps up to 999 would not survive a graph
-in bfloat16.
+Waves of the time are computed outside, in float32: timesteps up to 999 would not survive a graph in bfloat16.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
+from diffusers.models.embeddings import TimestepEmbedding
 from diffusers.models.unets.unet_2d_blocks import (
     CrossAttnDownBlock2D,
     CrossAttnUpBlock2D,
@@ -23,10 +23,12 @@ from diffusers.models.unets.unet_2d_blocks import (
 from openvino import opset15 as op
 from torch import Tensor, nn
 
-from danqing.models.graphs.blocks import larger, resnet, smaller, transformer
+from danqing.models.graphs.blocks import larger, pooled_words, resnet, smaller, transformer
 from danqing.models.graphs.emit import Changes, Emitter, Node, NotExpressible, Written, absent, only
+from danqing.models.graphs.int8 import Rounding, extremes
 
-SAMPLE, TIME, CONTEXT, HINT, FEATURE = "sample", "time", "context", "hint", "feature"
+SAMPLE, TIME, ADDED, CONTEXT = "sample", "time", "added", "context"
+HINT, FEATURE = "hint", "feature"
 
 
 def residual_name(index: int) -> str:
@@ -34,10 +36,17 @@ def residual_name(index: int) -> str:
     return f"residual_{index}"
 
 
-def unet_graph(unet: Any, dtype: torch.dtype, changes: Changes | None = None, *, kept: Sequence[int] = ()) -> Written:
+def unet_graph(
+    unet: Any,
+    dtype: torch.dtype,
+    changes: Changes | None = None,
+    *,
+    kept: Sequence[int] = (),
+    rounding: Rounding | None = None,
+) -> Written:
     """A UNet as a graph of any batch, height, width and number of tokens.
 
-    Inputs: `sample` [b, c, h, w], `time` [b, e] (`time_embedding`), `context` [b, t, d], and `residual_i` for the
+    Inputs: `sample` [b, c, h, w], `context` [b, t, d], what `times` gives, and `residual_i` for the
     residuals of ControlNets, left out where there are none. Outputs: [b, c, h, w], and what enters the
     kept branches. All float32.
 
@@ -46,20 +55,45 @@ def unet_graph(unet: Any, dtype: torch.dtype, changes: Changes | None = None, *,
         dtype: What it is computed in: float32 or bfloat16.
         changes: What networks add to its layers.
         kept: Branches (see `danqing.models.shallow`), ascending.
+        rounding: Layers that are computed in eight bits.
 
     Raises:
         NotExpressible: It has parts that no graph is written for.
     """
-    emit, given = _begun(unet, dtype, changes)
+    emit = Emitter(dtype, changes, rounding)
+    x, found = _whole(emit, unet)
+    return emit.graph([x, *(found[branch] for branch in kept)], "unet")
+
+
+def measuring_graph(unet: Any, dtype: torch.dtype, measured: Collection[nn.Module]) -> tuple[Written, list[nn.Module]]:
+    """A UNet as a graph whose second output is what `extremes` tells of its layers, and those layers.
+
+    Args:
+        unet: diffusers' UNet, on the CPU.
+        dtype: What it is computed in.
+        measured: Which layers.
+
+    Raises:
+        NotExpressible: It has parts that no graph is written for.
+    """
+    emit = Emitter(dtype, measured=measured)
+    x, _ = _whole(emit, unet)
+    return emit.graph([x, extremes(list(emit.read.values()))], "measured"), list(emit.read)
+
+
+def _whole(emit: Emitter, unet: Any) -> tuple[Node, dict[int, Node]]:
+    """A UNet's answer, and what enters each branch."""
+    given = _begun(emit, unet)
     skips, x = _down_and_mid(emit, unet, *given)
     skips = [op.add(skip, _residual(emit, index)) for index, skip in enumerate(skips)]
     x = op.add(x, _residual(emit, len(skips)))
     found: dict[int, Node] = {}
-    x = _up(emit, unet, (x, skips), given[1:], found)
-    return emit.graph([x, *(found[branch] for branch in kept)], "unet")
+    return _up(emit, unet, (x, skips), given[1:], found), found
 
 
-def outer_graph(unet: Any, dtype: torch.dtype, branch: int, changes: Changes | None = None) -> Written:
+def outer_graph(
+    unet: Any, dtype: torch.dtype, branch: int, changes: Changes | None = None, rounding: Rounding | None = None
+) -> Written:
     """The outer blocks of a UNet as a graph, without the deep ones.
 
     Inputs: as of `unet_graph`, with residuals for the computed skip connections alone, and `feature` [b, f, h', w'],
@@ -71,11 +105,13 @@ def outer_graph(unet: Any, dtype: torch.dtype, branch: int, changes: Changes | N
         dtype: What it is computed in.
         branch: See `danqing.models.shallow`.
         changes: What networks add to its layers.
+        rounding: Layers that are computed in eight bits.
 
     Raises:
         NotExpressible: It has parts that no graph is written for.
     """
-    emit, given = _begun(unet, dtype, changes)
+    emit = Emitter(dtype, changes, rounding)
+    given = _begun(emit, unet)
     skips, _ = _down(emit, unet, *given, count=branch + 1)
     skips = [op.add(skip, _residual(emit, index, branch)) for index, skip in enumerate(skips)]
     feature = emit.input(FEATURE, (-1, -1, -1, -1))
@@ -101,8 +137,8 @@ def controlnet_graph(net: Any, dtype: torch.dtype) -> Written:
         raise NotExpressible("a ControlNet that pools, or reads its map as BGR")
     emit = Emitter(dtype)
     x = emit.input(SAMPLE, (-1, net.config["in_channels"], -1, -1))
-    emb = emit.silu(emit.input(TIME, (-1, net.time_embedding.linear_2.out_features)))
     context = emit.input(CONTEXT, (-1, -1, _context_width(net)))
+    emb = _times(emit, net, context)
     hint = emit.input(HINT, (-1, net.config["conditioning_channels"], -1, -1))
     x = op.add(emit.conv(net.conv_in, x), _hint(emit, net.controlnet_cond_embedding, hint))
     skips, x = _down_and_mid(emit, net, x, emb, context)
@@ -110,39 +146,46 @@ def controlnet_graph(net: Any, dtype: torch.dtype) -> Written:
     return emit.graph([*found, emit.conv(net.controlnet_mid_block, x)], "controlnet")
 
 
-def time_embedding(net: Any, timesteps: Tensor, context: Tensor, added: Mapping[str, Tensor] | None) -> Tensor:
-    """What a UNet or ControlNet makes of times, pooled words and SDXL's sizes: float32 [b, e].
-
-    By the network's own modules, in their number format.
+def times(net: Any, timesteps: Tensor, context: Tensor, added: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    """What a UNet's or ControlNet's graph is fed of times, pooled texts and SDXL's sizes.
 
     Args:
         net: The network.
         timesteps: [b].
-        context: Words [b, t, d] in the network's format.
+        context: Words, in the network's number format.
         added: What SDXL reads besides, as diffusers names it.
     """
-    waves = net.time_proj(timesteps).to(context.dtype)
-    emb: Tensor = net.time_embedding(waves)
-    kind = net.config["addition_embed_type"]
-    if kind == "text":
-        emb = emb + net.add_embedding(context)
-    if kind == "text_time" and added is not None:
+    feeds = {TIME: net.time_proj(timesteps)}
+    if net.config["addition_embed_type"] == "text_time" and added is not None:
         ids = net.add_time_proj(added["time_ids"].flatten()).reshape(len(timesteps), -1)
-        emb = emb + net.add_embedding(torch.cat([added["text_embeds"], ids], dim=-1).to(emb.dtype))
-    return emb.float()
+        feeds[ADDED] = net.add_embedding(torch.cat([added["text_embeds"], ids], dim=-1).to(context.dtype))
+    return feeds
 
 
-def _begun(unet: Any, dtype: torch.dtype, changes: Changes | None) -> tuple[Emitter, tuple[Node, Node, Node]]:
+def _times(emit: Emitter, net: Any, context: Node) -> Node:
+    """The embedding of time and of what is added to it, after its SiLU [b, e]."""
+    inner = net.time_embedding
+    only(inner, TimestepEmbedding)
+    only(inner.act, nn.SiLU)
+    absent(inner, "post_act")
+    waves = emit.input(TIME, (-1, inner.linear_1.in_features))
+    emb = emit.linear(inner.linear_2, emit.silu(emit.linear(inner.linear_1, waves)))
+    if net.config["addition_embed_type"] == "text":
+        emb = op.add(emb, pooled_words(emit, net.add_embedding, context))
+    if net.config["addition_embed_type"] == "text_time":
+        emb = op.add(emb, emit.input(ADDED, (-1, inner.linear_2.out_features)))
+    return emit.silu(emb)
+
+
+def _begun(emit: Emitter, unet: Any) -> tuple[Node, Node, Node]:
     """What leaves a UNet's first convolution, its times and its words."""
     only(unet, UNet2DConditionModel)
     _check_embeddings(unet)
     if unet.config["conv_out_kernel"] != 3 or unet.config["center_input_sample"]:
         raise NotExpressible("a UNet with an unusual beginning or end")
-    emit = Emitter(dtype, changes)
     x = emit.input(SAMPLE, (-1, unet.config["in_channels"], -1, -1))
-    emb = emit.silu(emit.input(TIME, (-1, unet.time_embedding.linear_2.out_features)))
     context = emit.input(CONTEXT, (-1, -1, _context_width(unet)))
-    return emit, (emit.conv(unet.conv_in, x), emb, context)
+    return emit.conv(unet.conv_in, x), _times(emit, unet, context), context
 
 
 def _up(
@@ -216,7 +259,7 @@ def _hint(emit: Emitter, module: Any, x: Node) -> Node:
 
 
 def _check_embeddings(net: Any) -> None:
-    """Refuse what is computed outside of the graph and not by `time_embedding`."""
+    """Refuse what would be added to the time, or made of words, by other parts."""
     absent(net, "class_embedding", "time_embed_act", "encoder_hid_proj")
     if net.config["addition_embed_type"] not in (None, "text", "text_time"):
         raise NotExpressible(f"an additional embedding of {net.config['addition_embed_type']}")

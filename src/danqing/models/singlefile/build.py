@@ -18,10 +18,13 @@ from diffusers.loaders.single_file_utils import (
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from danqing.models.mapped import Pages
+from danqing.models.precision import Precision
 from danqing.models.singlefile.describe import Checkpoint, TextTower
 from danqing.models.singlefile.facts import EMA_PREFIX, UNET_PREFIX
 from danqing.models.singlefile.shapes import is_diffusers_vae
 from danqing.models.singlefile.weights import Weights
+from danqing.models.storage import stored_dtypes
 from danqing.spec.errors import BadFileError
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -33,14 +36,14 @@ _IGNORED = ("logit_scale", "position_ids", "text_projection.weight", "text_proje
 
 
 def build_unet(
-    checkpoint: Checkpoint, weights: Weights, dtype: torch.dtype, *, channels_last: bool = False
+    checkpoint: Checkpoint, weights: Weights, precision: Precision, *, channels_last: bool = False
 ) -> UNet2DConditionModel:
     """The denoiser, in a number format.
 
     Args:
         checkpoint: What the file holds.
         weights: Its tensors.
-        dtype: Number format.
+        precision: Number formats.
         channels_last: Lay out convolutions so at once; a later change would copy them all again.
 
     Raises:
@@ -51,7 +54,12 @@ def build_unet(
         names = _averaged(names, weights)
     converted = convert_ldm_unet_checkpoint(names, checkpoint.unet)
     layout = torch.channels_last if channels_last else torch.preserve_format
-    return filled(lambda: UNet2DConditionModel.from_config(checkpoint.unet), converted, dtype, checkpoint.path, layout)
+
+    def make() -> Any:
+        return UNet2DConditionModel.from_config(checkpoint.unet)
+
+    stored = stored_dtypes(make, precision)
+    return filled(make, converted, precision.denoiser, checkpoint.path, layout, stored)
 
 
 def build_vae(
@@ -139,8 +147,21 @@ def filled(
     dtype: torch.dtype,
     path: Path,
     layout: torch.memory_format = torch.preserve_format,
+    stored: Mapping[str, torch.dtype] | None = None,
 ) -> Any:
-    """A module with these weights, each copied once into its number format, convolutions in this layout."""
+    """A module with these weights, each copied once into its number format, convolutions in this layout.
+
+    Args:
+        make: Makes it; on the meta device.
+        tensors: Under its own names.
+        dtype: Number format.
+        path: The file, or the folder of the files, that the tensors are mapped from: its pages are let go meanwhile.
+        layout: Of convolutions.
+        stored: Names of weights that are kept in a smaller format, with that.
+
+    Raises:
+        BadFileError: The tensors are not the module's.
+    """
     with init_empty_weights():
         module = cast("nn.Module", make())
     wanted = {name: tuple(one.shape) for name, one in module.state_dict().items()}
@@ -154,11 +175,17 @@ def filled(
             allowed=", ".join(f"{name} {wanted.get(name, 'not there')}" for name in wrong[:_MINDED]),
             next_step="download the file again, or use its folder in diffusers' layout",
         )
-    state = {
-        name: tensor.to(
-            dtype, copy=True, memory_format=layout if tensor.dim() == _CONVOLUTION else torch.preserve_format
-        )
-        for name, tensor in tensors.items()
-    }
+    pages = Pages(path)
+    copies: dict[int, Tensor] = {}
+    smaller = stored or {}
+    for name, tensor in tensors.items():
+        # Tied weights are one tensor under two names.
+        if id(tensor) not in copies:
+            own = layout if tensor.dim() == _CONVOLUTION else torch.preserve_format
+            copy = tensor.to(dtype, copy=True, memory_format=own)
+            copies[id(tensor)] = copy.to(smaller[name]) if name in smaller else copy
+            pages.copied(tensor.nbytes)
+    pages.let_go()
+    state = {name: copies[id(tensor)] for name, tensor in tensors.items()}
     module.load_state_dict(state, strict=True, assign=True)
     return module

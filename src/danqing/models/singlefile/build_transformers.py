@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
 from danqing.models.headers import read_header
+from danqing.models.precision import Precision
 from danqing.models.singlefile.build import build_vae, filled
 from danqing.models.singlefile.describe import vae_of_file
 from danqing.models.singlefile.facts import facts_of
@@ -22,18 +23,19 @@ from danqing.models.singlefile.gguf import fill_gguf, gguf_tensors
 from danqing.models.singlefile.shapes import below, tensors_of, text_config
 from danqing.models.singlefile.transformers import TransformerFile, t5_config
 from danqing.models.singlefile.weights import Weights
+from danqing.models.storage import stored_dtypes
 
 _CLASSES: dict[str, Any] = {"flux": FluxTransformer2DModel, "sd3": SD3Transformer2DModel}
 _PROJECTION = "text_projection.weight"
 _CLIP_EXTRAS = ("logit_scale", "text_model.embeddings.position_ids", "embeddings.position_ids", "text_projection")
 
 
-def build_transformer(file: TransformerFile, dtype: torch.dtype) -> nn.Module:
+def build_transformer(file: TransformerFile, precision: Precision) -> nn.Module:
     """The denoiser.
 
     Args:
         file: What the file holds.
-        dtype: Number format; of packed weights (GGUF) the one they are unpacked to.
+        precision: Number formats; packed weights (GGUF) are unpacked to the denoiser's.
 
     Raises:
         BadFileError: The file's tensors are not the ones that its shapes promise.
@@ -49,8 +51,14 @@ def build_transformer(file: TransformerFile, dtype: torch.dtype) -> nn.Module:
         converted = convert_sd3_transformer_checkpoint_to_diffusers(dict(own))
     else:
         converted = own
-    fill = fill_gguf if packed else filled
-    return fill(lambda: _CLASSES[file.family].from_config(file.config), converted, dtype, file.path)
+
+    def make() -> Any:
+        return _CLASSES[file.family].from_config(file.config)
+
+    if packed:
+        return fill_gguf(make, converted, precision.denoiser, file.path)
+    stored = stored_dtypes(make, precision)
+    return filled(make, converted, precision.denoiser, file.path, stored=stored)
 
 
 def _without_other_parts(file: TransformerFile, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
