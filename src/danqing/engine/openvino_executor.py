@@ -197,8 +197,8 @@ class OpenVinoExecutor(TorchExecutor):
         return self.graphs.bytes_of(module) > 0 or self._allows(graph_bytes(module))
 
     def _allows(self, more_bytes: int) -> bool:
-        memory = self.loader.memory
-        return memory.allowed is None or memory.allows(more_bytes)
+        """Whether a person's memory limit has room for so much more."""
+        return self.loader.memory.allows(more_bytes)
 
     def _decoder(self, model: StableDiffusion) -> Callable[[Tensor], Tensor] | None:
         return self._autoencoder(model, "decoder")
