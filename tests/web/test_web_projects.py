@@ -309,6 +309,7 @@ def test_renames_archives_and_deletes_with_a_way_back(open_projects, desk):
         page.click(".dq-toast button")
         expect(card).to_be_visible()
     choose("p.archive")
+    expect(card).to_have_count(0)
     page.click('[data-state="archived"]')
     expect(card).to_be_visible()
     choose("p.unarchive")
