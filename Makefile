@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# One thread each: two processes with one thread are faster than one with two. They take the files in the order of
-# tests/long_files.py. Compiled modules are kept, also where the environment forbids it: many tests start processes.
-TEST_PROCESSES ?= 2
+# One thread each: on two cores a third process fills the time in which the others wait for pages and workers. They take
+# the files in the order of tests/long_files.py. Compiled modules are kept, also where the environment forbids it: many
+# tests start processes.
+TEST_PROCESSES ?= 3
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 PYTEST += -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 STAMP := $(VENV)/.installed
