@@ -9,12 +9,10 @@ import pytest
 import torch
 from copy_recorder import CopyRecorder
 from engine_sessions import distance
+from watched import Watched, models_with_networks
 
-import tiny_controls
-import tiny_models
-import tiny_networks
 from danqing.engine import executors
-from danqing.engine.calls import Decode, Denoise, ModelCall
+from danqing.engine.calls import Decode, Denoise
 from danqing.engine.cuda_executor import CudaExecutor
 from danqing.engine.room import widths_of
 from danqing.engine.torch_executor import TorchExecutor
@@ -28,36 +26,19 @@ CLOSE = 1e-4
 """Joined projections round differently in the last bit; a few steps amplify that."""
 
 
-class Routed(CudaExecutor):
-    """The real executor over a recorder for tests, which notes what ran each row: `recorded` or `eager`."""
+class Routed(Watched, CudaExecutor):
+    """The real executor over a recorder for tests, which notes what ran each row."""
+
+    OWN, ELSE = "recorded", "eager"
 
     def __init__(self, loader: Loader) -> None:
         self.recorder = CopyRecorder()
         super().__init__(loader, Warmup(self.recorder, WarmupOptions(record_after=1, compile_after=None)))
-        self.ways: list[str] = []
-        self.ran: list[Any] = []
-        self.batch_rows: int | None = None
-
-    def run(self, calls: Any) -> list[Any]:
-        self.ran.append(tuple(calls))
-        return super().run(calls)
-
-    def max_rows(self, call: ModelCall) -> int:
-        return super().max_rows(call) if self.batch_rows is None else self.batch_rows
-
-    def _way(self, model: Any, call: Denoise, row: int, nets: Any) -> Any:
-        way = super()._way(model, call, row, nets)
-        self.ways.append("eager" if way is None else "recorded")
-        return way
 
 
 @pytest.fixture(scope="module")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tiny_controls.build_controls(tmp_path_factory.mktemp("cuda"))
-    if not (root / "Stable-diffusion" / "tiny").is_dir():
-        tiny_models.build(root / "Stable-diffusion" / "tiny", seed=1)
-    tiny_networks.save_lora(root / "Lora" / "ink.safetensors", Easel(root).model(), seed=1)
-    return root
+    return models_with_networks(tmp_path_factory.mktemp("cuda"), "ink")
 
 
 @pytest.fixture(scope="module")

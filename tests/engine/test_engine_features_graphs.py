@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 from engine_sessions import distance
+from watched import models_with_networks
 
-import tiny_controls
-import tiny_models
-import tiny_networks
 from danqing.engine.calls import ModelCall
 from danqing.engine.costs import Part
 from danqing.models.loader import Loader
@@ -52,11 +50,7 @@ class Graphs(OpenVinoExecutor):
 
 @pytest.fixture(scope="module")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tiny_controls.build_controls(tmp_path_factory.mktemp("cached"))
-    if not (root / "Stable-diffusion" / "tiny").is_dir():
-        tiny_models.build(root / "Stable-diffusion" / "tiny", seed=1)
-    tiny_networks.save_lora(root / "Lora" / "ink.safetensors", Easel(root).model(), seed=1)
-    return root
+    return models_with_networks(tmp_path_factory.mktemp("cached"), "ink")
 
 
 @pytest.fixture(scope="module")

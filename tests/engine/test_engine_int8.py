@@ -106,6 +106,16 @@ def test_a_damaged_file_is_measured_anew(tmp_path, text, caplog):
     assert "measured anew" in caplog.text
 
 
+def test_layers_without_finite_bounds_stay_as_they_are(models_dir):
+    easel = opened(models_dir)
+    model = easel.loader.get(easel.plans(model="tiny-sd1")[0].base.model, None, "int8")
+    names = list(int8.layers(model.unet))[:4]
+    folder = models_dir / "odd"
+    odd = {names[0]: (-1.0, float("inf")), names[1]: (float("nan"), 1.0), names[2]: (-1.0, 2.0), "gone": (0.0, 1.0)}
+    BoundsFile(folder, model.info.sha256).write(odd)
+    assert calibrating.rounding_of(model, folder) == {model.unet.get_submodule(names[2]): (-1.0, 2.0)}
+
+
 def test_a_folder_that_cannot_be_written_costs_nothing_else(tmp_path, caplog):
     (tmp_path / "taken").write_text("a file")
     BoundsFile(tmp_path / "taken", "0" * 64).write({})

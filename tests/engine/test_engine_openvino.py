@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 from engine_sessions import distance
+from watched import Watched, models_with_networks
 
-import tiny_controls
-import tiny_models
 import tiny_networks
 from danqing.engine import executors
 from danqing.engine.calls import Denoise, ModelCall
@@ -31,40 +30,17 @@ CLOSE = 2e-4
 """Latents of a whole picture in float32, after a few steps that each amplify what the last one rounded."""
 
 
-class Routed(OpenVinoExecutor):
-    """The real executor, which notes what ran each row: `graph` or `torch`."""
-
-    def __init__(self, loader: Loader) -> None:
-        super().__init__(loader)
-        self.ways: list[str] = []
-        self.ran: list[Any] = []
-        self.batch_rows: int | None = None
-
-    def run(self, calls: Any) -> list[Any]:
-        self.ran.append(tuple(calls))
-        return super().run(calls)
-
-    def max_rows(self, call: ModelCall) -> int:
-        return super().max_rows(call) if self.batch_rows is None else self.batch_rows
+class Routed(Watched, OpenVinoExecutor):
+    """The real executor, which notes what ran each row; batches as large as they can be."""
 
     def parts(self, call: ModelCall) -> tuple[Part, ...]:
         del call
         return ()
 
-    def _way(self, model: Any, call: Denoise, row: int, nets: Any) -> Any:
-        way = super()._way(model, call, row, nets)
-        self.ways.append("torch" if way is None else "graph")
-        return way
-
 
 @pytest.fixture(scope="module")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tiny_controls.build_controls(tmp_path_factory.mktemp("graphs"))
-    if not (root / "Stable-diffusion" / "tiny").is_dir():
-        tiny_models.build(root / "Stable-diffusion" / "tiny", seed=1)
-    easel = Easel(root)
-    for seed, name in enumerate(("ink", "wash", "oil"), start=1):
-        tiny_networks.save_lora(root / "Lora" / f"{name}.safetensors", easel.model(), seed=seed)
+    root = models_with_networks(tmp_path_factory.mktemp("graphs"), "ink", "wash", "oil")
     tiny_networks.save_hypernetwork(root / "hypernetworks" / "paper.pt", [32, 64], activation="relu", layer_norm=True)
     return root
 

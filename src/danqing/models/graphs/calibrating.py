@@ -51,7 +51,8 @@ def rounding_of(model: StableDiffusion, folder: Path | None, threads: int | None
         if kept is not None:
             kept.write(bounds)
     named = layers(model.unet)
-    return {named[name]: both for name, both in bounds.items() if name in named}
+    # A layer that reads no finite numbers has no steps; it stays as it is.
+    return {named[name]: both for name, both in bounds.items() if name in named and all(map(math.isfinite, both))}
 
 
 def measure(model: StableDiffusion, threads: int | None = None) -> dict[str, Bounds]:

@@ -22,8 +22,9 @@ ROWS = (2, 1)
 """Rows of the graphs of fixed shapes: a batch is computed by so many at a time, which costs a CPU nothing and gives a
 row the same numbers in any company."""
 SMALL_ROWS = (8, *ROWS)
-"""The same of graphs whose weights fit into a processor's caches, where a larger batch is faster."""
+"""The same of small networks: of the built-in one eight rows at a time take a sixth less than two at a time."""
 SMALL_BYTES = 200_000_000
+"""Of weights that a small network has at most."""
 FIXED_GRAPHS = 12
 """Of one network, each with all its weights in an order of its own."""
 LEFT_ALONE_CALLS = 64
