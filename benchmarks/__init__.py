@@ -1,7 +1,15 @@
 """One command each: `python -m benchmarks.NAME [--json]`. See `benchmarks/README.md`."""
 
-from contextlib import suppress
+import os
+import sys
 
-# First of all, so that PyTorch's threads wait as they do for a person; a peer's environment may be without it.
-with suppress(ImportError):
-    import danqing as danqing
+_at = sys.orig_argv.index("-m") + 1 if "-m" in sys.orig_argv else len(sys.orig_argv)
+_module = "".join(sys.orig_argv[_at : _at + 1])
+
+# A peer's process is begun as the benchmark wants it.
+if _module != "benchmarks.peers._child":
+    from danqing.surroundings import begun_so
+
+    if _module.startswith("benchmarks.") and not begun_so():
+        # As a person's worker is: the same interpreter and arguments, with the settings that importing danqing made.
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606

@@ -17,11 +17,12 @@ import torch
 from benchmarks._bench import BRIEFS, NoPictures, Workbench, workbench
 from benchmarks._report import Options, Outcome, run
 from benchmarks._timing import alternate
-from danqing.engine import Engine, Finished, SessionEvent
+from danqing.engine import Engine, EngineOptions, Finished, SessionEvent
 from danqing.engine.executors import uses_openvino
 from danqing.models.families.sd import StableDiffusion
 from danqing.pipelines import expected_calls, paint
 from danqing.spec.plan import Plan
+from danqing.workers.painter import PREVIEW_MIN_INTERVAL_S
 
 BAR = 1.03
 Forward = Callable[[], object]
@@ -35,7 +36,7 @@ def paint_one(bench: Workbench, plan: Plan) -> Finished:
         if isinstance(event, Finished):
             ends.append(event)
 
-    engine = Engine(bench.executor())
+    engine = Engine(bench.executor(), EngineOptions(preview_interval_s=PREVIEW_MIN_INTERVAL_S))
     engine.submit("one", paint(plan, NoPictures()), sink, expected_calls=expected_calls(plan))
     engine.run_until_idle()
     if ends[0].error is not None:
@@ -62,11 +63,11 @@ class Recorder:
 def recorded(model: StableDiffusion, *, graphs: bool) -> Iterator[Recorder]:
     """Record every forward of text encoder, UNet and VAE inside the block, as modules or as graphs."""
     recorder = Recorder([])
-    parts = {"text": model.text.model}
-    if graphs:
-        parts |= {"unet.time": model.unet.time_embedding, "unet.words": getattr(model.unet, "add_embedding", None)}
-    else:
-        parts |= {"unet": model.unet, "vae.post_quant": model.vae.post_quant_conv, "vae.decoder": model.vae.decoder}
+    parts: dict[str, Any] = {}
+    if not graphs:
+        vae: Any = model.vae
+        parts = {"text": model.text.model, "unet": model.unet}
+        parts |= {"vae.post_quant": vae.post_quant_conv, "vae.decoder": vae.decoder}
     handles = [
         module.register_forward_pre_hook(recorder.hook(name), with_kwargs=True)
         for name, module in parts.items()

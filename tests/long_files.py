@@ -18,6 +18,7 @@ SECONDS = {
     "engine/test_engine_features_graphs.py": 12,
     "engine/test_engine_networks.py": 10,
     "engine/test_engine_openvino.py": 25,
+    "engine/test_engine_openvino_inputs.py": 40,
     "imports/test_worker_needs_no_extras.py": 9,
     "models/test_models_controlfiles.py": 8,
     "models/test_models_flux.py": 10,

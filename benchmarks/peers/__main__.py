@@ -6,6 +6,7 @@ Bar: no peer is faster in any case, and Stable Diffusion 1.5's shape at 512² is
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import sys
@@ -41,7 +42,11 @@ class Wanted(Options):
         threads: Of every side.
         steps: Of the cases that paint a whole picture.
         work: Where checkpoints and conversions lie.
-        setup: Interpreters, addresses, checkouts.
+        pythons: Interpreters by program.
+        urls: Addresses.
+        checkouts: Folders.
+        pictures: Where each side's first picture goes.
+        add: Keep the cases of an earlier result that are not run now.
     """
 
     cases: tuple[str, ...] = NAMES
@@ -54,6 +59,7 @@ class Wanted(Options):
     urls: dict[str, str] = field(default_factory=dict)
     checkouts: dict[str, Path] = field(default_factory=dict)
     pictures: Path | None = None
+    add: bool = False
 
     def sides(self) -> list[Side]:
         """The sides that are asked for; all but those that must be named, if none is."""
@@ -78,6 +84,7 @@ def parse(argv: Sequence[str] | None) -> Wanted:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of every side (default: all cores)")
     parser.add_argument("--steps", type=int, default=None, help="of whole pictures, instead of 20")
     parser.add_argument("--work", type=Path, default=None, help="keep checkpoints and conversions here (10 GB)")
+    parser.add_argument("--add", action="store_true", help="keep the other cases of the result that is there")
     parser.add_argument("--pictures", type=Path, default=None, help="keep each side's first picture here")
     _add_pairs(parser, "python", "PROGRAM=PYTHON", "interpreter that has a program's packages")
     _add_pairs(parser, "url", "PROGRAM=URL", "a running comfyui or a1111")
@@ -158,17 +165,6 @@ def _case(case: Case, meter: Meter, wanted: Wanted) -> list[Found]:
 
 
 def _outcome(chosen: Sequence[Case], found: dict[str, list[Found]], crew: Crew, wanted: Wanted) -> Outcome:
-    figures: dict[str, float] = {}
-    slower = True
-    for name, points in found.items():
-        for number, point in enumerate(points):
-            key = name if len(points) == 1 else f"{name}_{number}"
-            for side, told in point.sides.items():
-                if "seconds" in told:
-                    figures[f"{key}_{side}_s"] = told["seconds"]
-                    figures[f"ratio_{key}_{side}"] = told["ratio"]
-                    slower = slower and (side.startswith(OURS) or told["ratio"] >= 1.0)
-    defaults = figures.get("ratio_sd15_diffusers", 0.0)
     details = {
         "threads": wanted.threads,
         "steps": wanted.scale().steps,
@@ -183,16 +179,74 @@ def _outcome(chosen: Sequence[Case], found: dict[str, list[Found]], crew: Crew, 
             for case in chosen
         },
     }
+    return judged(details)
+
+
+def judged(details: dict[str, Any]) -> Outcome:
+    """What the measured cases say together."""
+    figures: dict[str, float] = {}
+    slower = True
+    for name, case in details["cases"].items():
+        for number, point in enumerate(case["points"]):
+            key = name if len(case["points"]) == 1 else f"{name}_{number}"
+            for side, told in point["sides"].items():
+                if "seconds" in told and "ratio" in told:
+                    figures[f"{key}_{side}_s"] = told["seconds"]
+                    figures[f"ratio_{key}_{side}"] = told["ratio"]
+                    slower = slower and (side.startswith(OURS) or told["ratio"] >= 1.0)
+    defaults = figures.get("ratio_sd15_diffusers", 0.0)
     return Outcome(figures, BAR, bool(figures) and slower and defaults >= BAR_DEFAULTS, details)
+
+
+def earlier(wanted: Wanted) -> dict[str, Any] | None:
+    """The result that this one is added to.
+
+    Raises:
+        SystemExit: That was another machine, or another number of threads.
+    """
+    path = (wanted.out or RESULTS) / "peers.json"
+    if not wanted.add or not path.is_file():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    theirs = {"machine": found["machine"], "threads": found["details"]["threads"]}
+    ours = {"machine": _machine.machine(wanted.device), "threads": wanted.threads}
+    if theirs != ours:
+        raise SystemExit(
+            f"{path} was measured on {theirs}, this is {ours}: leave --add out, or write elsewhere (--out)"
+        )
+    return found
+
+
+def added(outcome: Outcome, before: dict[str, Any] | None, run: dict[str, Any]) -> Outcome:
+    """A result with the cases of an earlier one that were not run now; each case says when it was.
+
+    Args:
+        outcome: What was found now.
+        before: The earlier result.
+        run: What is told of this run.
+    """
+    cases = {name: {**case, "run": run} for name, case in outcome.details["cases"].items()}
+    details = {**outcome.details, "cases": cases}
+    if before is not None:
+        then = {key: before[key] for key in ("date", "commit", "others_cpu_share")}
+        kept = {name: {"run": then, **case} for name, case in before["details"]["cases"].items() if name not in cases}
+        details["cases"] = {name: {**kept, **cases}[name] for name in NAMES if name in kept or name in cases}
+        details["sides"] = {**before["details"]["sides"], **details["sides"]}
+    return judged(details)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark, and draw its result beside it."""
     wanted = parse(argv)
+    joined = earlier(wanted)
     before = _machine.CpuClock.read()
     outcome = measure(wanted)
-    code = _report.conclude("peers", outcome, wanted, before.others_share(_machine.CpuClock.read()))
+    others = before.others_share(_machine.CpuClock.read())
     folder = wanted.out or (None if wanted.quick else RESULTS)
+    if wanted.add:
+        run = {"date": _machine.now(), "commit": _machine.commit(), "others_cpu_share": others}
+        outcome = added(outcome, joined, {**run, "steps": wanted.scale().steps})
+    code = _report.conclude("peers", outcome, wanted, others)
     if folder is not None:
         path = folder / "peers.svg"
         path.write_text(_plot.draw(outcome.details), encoding="utf-8")

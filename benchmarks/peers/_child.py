@@ -94,9 +94,6 @@ def _own_peak() -> int:
 
 
 OOM_FIRST = "800"
-OURS = "danqing_peer"
-THREAD_SETTINGS = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-"""How PyTorch's threads wait, as Danqing sets it for itself: others wait as they always do."""
 
 
 def _behave() -> None:
@@ -110,9 +107,6 @@ def main() -> None:
     """Until standard input ends."""
     _behave()
     module, pipe = sys.argv[1], os.fdopen(int(sys.argv[2]), "w", encoding="utf-8")
-    if module != OURS:
-        for name in THREAD_SETTINGS:
-            os.environ.pop(name, None)
     peer: Peer = importlib.import_module(f"benchmarks.peers.{module}").PEER()
     worker = Worker(peer)
     for line in sys.stdin:

@@ -14,15 +14,22 @@ from typing import Any
 
 from benchmarks._machine import ROOT
 from benchmarks.peers._jobs import Checkpoint, Job, PeerOptions, RefusedError
-from benchmarks.peers._sides import Side
+from benchmarks.peers._sides import OURS, Side
 
 TIMEOUT_S = 3600.0
 GRACE_S = 10.0
 LAST_WORDS = 1500
+OUR_SETTINGS = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "GLIBC_TUNABLES")
+"""What Danqing sets in its environment; others run as they are begun by everyone."""
 
 
 class DiedError(RuntimeError):
     """A side's process ended, failed or did not answer; the message has its last words."""
+
+
+def surroundings(program: str) -> dict[str, str]:
+    """The environment of a program."""
+    return {name: value for name, value in os.environ.items() if program == OURS or name not in OUR_SETTINGS}
 
 
 class Process:
@@ -57,7 +64,7 @@ class Process:
                 stderr=output,
                 pass_fds=(writer,),
                 cwd=ROOT,
-                env={**os.environ, **names, **offline, "PYTHONPATH": path},
+                env={**surroundings(side.program), **names, **offline, "PYTHONPATH": path},
             )
             unused.pop_all()
 

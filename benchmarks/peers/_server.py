@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import time
 from pathlib import Path
 
 from benchmarks.peers._http import Server
+from benchmarks.peers._process import surroundings
 
 READY = {"comfyui": "/system_stats", "a1111": "/sdapi/v1/sd-models"}
 PATIENCE_S = 600.0
@@ -68,7 +68,11 @@ class Checkout:
         command = self.command(port, models_dir, log.with_suffix(".yaml"))
         with log.open("wb") as output:
             self._child = subprocess.Popen(
-                command, cwd=self._folder, stdout=output, stderr=output, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+                command,
+                cwd=self._folder,
+                stdout=output,
+                stderr=output,
+                env={**surroundings(self.program), "HF_HUB_OFFLINE": "1"},
             )
         url = f"http://127.0.0.1:{port}"
         until = time.monotonic() + self._patience_s

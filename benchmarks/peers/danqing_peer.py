@@ -96,13 +96,14 @@ class DanqingPeer(Peer):
 
     def _run(self, jobs: Sequence[Job]) -> tuple[list[list[Image.Image]], list[float]]:
         """Pictures of each job and seconds until its last one was there; all enter the engine at once."""
-        from danqing.engine import Engine, Finished, SessionEvent
+        from danqing.engine import Engine, EngineOptions, Finished, SessionEvent
         from danqing.pipelines import expected_calls, paint
+        from danqing.workers.painter import PREVIEW_MIN_INTERVAL_S
 
         assert self._checkpoint is not None
         _, executor = self._homes[self._checkpoint.models_dir]
         started = time.perf_counter()
-        engine = Engine(executor)
+        engine = Engine(executor, EngineOptions(preview_interval_s=PREVIEW_MIN_INTERVAL_S))
         ended: dict[str, tuple[Any, float]] = {}
 
         def sink(event: SessionEvent) -> None:

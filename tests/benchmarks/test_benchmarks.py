@@ -16,6 +16,7 @@ FIGURES = {
     "do_less": {"decibels_fast", "decibels_draft", "speedup_fast", "speedup_draft", "decibels_merge_50"},
     "engine_overhead": {"ratio_engine_to_bare", "engine_s", "bare_s"},
     "cpu_step": {"ratio_to_limit", "speedup_over_diffusers", "ours_s", "limit_s"},
+    "dit_step": {"speedup_sd3", "speedup_flux", "torch_sd3_s", "graph_flux_s"},
     "mixed_load": {"ratio_short_latency", "short_engine_s", "short_fcfs_s"},
     "batch_parity": {"max_difference", "max_batch_rows"},
     "batching": {"ratio_throughput_small", "ratio_throughput_large", "ratio_lone_small", "ratio_draft_own_small"},

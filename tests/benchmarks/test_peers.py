@@ -312,6 +312,20 @@ def test_who_is_not_there_is_said_loudly(peers, tmp_path, painters, folder, monk
     assert set(result["details"]["cases"]["sd15"]["points"][0]["sides"]) == {"a1111"}
 
 
+def test_cases_of_an_earlier_run_are_kept(peers, tmp_path, painters, folder, monkeypatch):
+    monkeypatch.setattr(peers("__main__").Wanted, "sides", lambda self: [peers("_sides").BY_NAME["a1111"]])
+    words = ("--work", str(folder), "--url", f"a1111={painters.url}", "--add")
+    _, first = run(peers, tmp_path, *words, "--cases", "lora")
+    _, second = run(peers, tmp_path, *words, "--cases", "sd15", "--steps", "2")
+    assert list(first["details"]["cases"]) == ["lora"]
+    assert list(second["details"]["cases"]) == ["sd15", "lora"]
+    assert second["details"]["cases"]["lora"] == first["details"]["cases"]["lora"]
+    assert second["lora_a1111_s"] == first["lora_a1111_s"]
+    assert [case["run"]["steps"] for case in second["details"]["cases"].values()] == [2, 3]
+    with pytest.raises(SystemExit, match="leave --add out"):
+        run(peers, tmp_path, *words, "--threads", "77")
+
+
 def test_a_point_over_its_time_is_skipped_and_told(peers, tmp_path, painters, folder, monkeypatch, capsys):
     monkeypatch.setattr(peers("__main__").Wanted, "sides", lambda self: [peers("_sides").BY_NAME["a1111"]])
     painters.slow = 10.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from danqing.models.activations import (
     work_bytes,
 )
 from danqing.models.loader import Loader
+from danqing.models.mapped import small_pages
 from danqing.models.memory import CONTEXT_BYTES, Limits, Memory
 from danqing.models.residency import EXACT, GIB, PUBLISHED, Published, needed_bytes, plan_residency
 from danqing.models.tiling import Grid, in_tiles
@@ -131,6 +133,23 @@ def test_pages_are_let_go_and_what_they_hold_is_not_lost(tmp_path: Path):
     assert done == 1 << 20 or not sys.platform.startswith("linux")
     assert mapped.let_go(tmp_path / "other") == 0
     assert int(numbers.sum(dtype=torch.int64)) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pages of 2 MB are Linux's")
+def test_no_large_pages_while_a_model_is_loaded():
+    def disabled() -> int:
+        return ctypes.CDLL(None).prctl(42, 0, 0, 0, 0)
+
+    before = disabled()
+    with small_pages():
+        with small_pages():
+            assert disabled() == 1
+        assert disabled() == 1
+    assert disabled() == 0
+    with pytest.raises(ValueError, match="broken file"), small_pages():
+        raise ValueError("broken file")
+    assert disabled() == 0
+    assert before == 0
 
 
 def test_other_systems_keep_their_pages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -30,6 +30,7 @@ class Files(Shelf):
     models = (
         *Shelf.models,
         model("d-flux", family="flux"),
+        model("g-qwen", family="qwen_image"),
         model("e-xl_lightning_8step", defaults=ModelDefaults(**({} if LIGHTNING is None else LIGHTNING.defaults))),
         model("f-xl_lightning_8step"),
     )
@@ -87,12 +88,17 @@ def test_every_pass_decides_for_itself():
     assert [one.shortcuts for one in both.passes] == [QUALITIES["draft"], ShortcutsPlan()]
 
 
-def test_a_transformer_only_skips_guidance():
+def test_a_transformer_merges_no_tokens():
     found = planned(quality="draft", model="d-flux", shortcuts={"token_merging": 0.5})
-    assert found.base.shortcuts.cache_interval == 1
-    assert found.base.shortcuts.token_merging == 0
-    assert found.base.shortcuts.guidance_window == QUALITIES["draft"].guidance_window
+    assert found.base.shortcuts == QUALITIES["draft"]
     assert any("transformer" in note for note in found.notes)
+    assert planned(quality="draft", model="d-flux").notes == ()
+
+
+def test_blocks_that_are_not_known_are_all_computed():
+    found = planned(quality="draft", model="g-qwen")
+    assert found.base.shortcuts == ShortcutsPlan(guidance_window=QUALITIES["draft"].guidance_window)
+    assert any("all computed" in note for note in found.notes)
 
 
 def test_a_change_of_words_is_always_exact():

@@ -25,6 +25,7 @@ FLAGS = [
     "--disable-sync",
     "--disable-quic",
     "--no-first-run",
+    "--js-flags=--no-maglev --no-turbofan",  # no page lives long enough to gain what compiling it well costs
     "--process-per-site",  # see `page_tabs`
 ]
 

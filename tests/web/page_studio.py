@@ -9,6 +9,7 @@ import asyncio
 import base64
 import hashlib
 import io
+import itertools
 import json
 import threading
 import time
@@ -100,6 +101,10 @@ SEEN = {
 }
 
 
+# Of each studio: a browser keeps what a Record's address gave it, and studios follow each other at one address.
+_FIRST = itertools.count(0, 1000)
+
+
 def picture(prompt: str, seed: int, width_px: int, height_px: int, done: float = 1.0) -> Image.Image:
     """A blob on paper whose colours and shape depend on words and seed."""
     digest = hashlib.sha256(f"{prompt}|{seed}".encode()).digest()
@@ -134,7 +139,7 @@ class FakeStudio:
         self.log: dict[str, list] = {}
         self.cancelled: set[str] = set()
         self.lock = threading.RLock()
-        self.number = 0
+        self.number = next(_FIRST)
         self.held_at: tuple[int, int] | None = None
         self.nets = [LINE, DETAIL, FOREIGN]
         self.catalog = SimpleNamespace(image_adapters=lambda: self.adapters)

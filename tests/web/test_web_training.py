@@ -232,7 +232,7 @@ def test_a_run_rests_and_goes_on_and_the_list_says_so(open_training, desk, gate)
 def test_figures_are_said_in_sentences(open_training):
     page = open_training("runs")
     said = page.evaluate(
-        """(figures) => import(new URL('web/training/result.js', document.baseURI).href)
+        """(figures) => import(new URL('result.js', document.querySelector('script[type=module]').src).href)
           .then(({ sentences }) => sentences(figures))""",
         {"mean_pairwise": 0.02, "mean_pairwise_real": 0.4, "frechet": 0.31, "frechet_real": 0.12, "clusters": 20},
     )

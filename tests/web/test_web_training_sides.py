@@ -227,7 +227,7 @@ def test_what_the_trainer_says_is_said_in_the_pages_language(tab):
     ]
     notes = ["round 1, pair 2 of 9 (tea) is kept: prompt +0.020, aesthetic -0.001", "something new"]
     said = page.evaluate(
-        """([reasons, notes]) => import(new URL('web/training/told.js', document.baseURI).href)
+        """([reasons, notes]) => import(new URL('told.js', document.querySelector('script[type=module]').src).href)
           .then(({ readReason, toldLine }) =>
             [reasons.map(readReason), notes.map((one) => toldLine(one, 'x').outerHTML)])""",
         [reasons, notes],
@@ -249,7 +249,7 @@ def test_what_the_trainer_says_is_said_in_the_pages_language(tab):
     tab.show("train/style?set=Empty", ".dt-estimate[data-state=refused]")
     expect(page.locator("[data-field=dataset] .dq-wrong")).to_have_text(say("zh-Hans", "tr.told.emptyset"))
     card = page.evaluate(
-        """(text) => import(new URL('web/training/result.js', document.baseURI).href)
+        """(text) => import(new URL('result.js', document.querySelector('script[type=module]').src).href)
           .then(({ markdown }) => markdown(text).map((one) => one.outerHTML).join(''))""",
         "# ink\n\n| | |\n|---|---|\n| base model | danqing-mini |\n| round 2 prompt gain | 0.1 |\n\n## Figures\n",
     )

@@ -115,10 +115,23 @@ class ImageCrossAttention:
             return out
         own = hidden_states if rows.chosen is None else hidden_states.index_select(0, rows.chosen)
         added = _attend(attn, self.layer, own, rows)
-        # The output projection is linear: what is added behind it needs no second bias.
-        added = functional.linear(added, attn.to_out[0].weight) / attn.rescale_output_factor
+        with row_subset(rows.chosen):
+            added = _without_bias(attn.to_out[0], added) / attn.rescale_output_factor
         added = (added * rows.weights.view(-1, 1, 1).to(added)).to(out)
         return out + added if rows.chosen is None else out.index_add(0, rows.chosen, added)
+
+
+def _without_bias(layer: Any, x: Tensor) -> Tensor:
+    """What a linear layer makes of `x` [r, t, d], and networks in it; the bias was added to the attention to words."""
+    plain = functional.linear(x, layer.weight)
+    if not layer._forward_hooks:
+        return plain
+
+    def added(to: Tensor) -> Tensor:
+        # Exactly nothing in rows that no network acts on.
+        return layer(to) - functional.linear(to, layer.weight, layer.bias)
+
+    return plain + added(x) - added(x.new_zeros(len(x), 1, x.shape[2]))
 
 
 def _attend(attn: Any, layer: ImageLayer, hidden_states: Tensor, rows: ImageRows) -> Tensor:

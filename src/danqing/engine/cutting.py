@@ -13,6 +13,7 @@ from torch import Tensor
 
 from danqing.adapters.hooks import uncompiled
 from danqing.engine.calls import Denoise
+from danqing.models import shallow_transformer
 from danqing.models.families.sd import Network
 from danqing.models.lllite import LoadedLLLite
 from danqing.models.loader import Control as ControlNet
@@ -46,9 +47,11 @@ def reused_branch(unet: Any, call: Denoise) -> int | None:
 
 def branch_of(unet: Any, call: Denoise) -> int | None:
     """Where a Call cuts the denoiser; None where it does not, or where attention ties its rows to each other."""
-    if call.features is None or call.words is not None or not can_be_cut(unet):
+    if call.features is None or call.words is not None:
         return None
-    return min(call.features.branch, deepest(unet))
+    if shallow_transformer.can_be_cut(unet):
+        return min(call.features.branch, shallow_transformer.deepest(unet))
+    return min(call.features.branch, deepest(unet)) if can_be_cut(unet) else None
 
 
 def merging_of(unet: Any, call: Denoise, nets: Sequence[ControlNet]) -> float:
@@ -72,9 +75,11 @@ def features_of(unet: Any, calls: Sequence[Denoise], rows: Sequence[Row], reused
 def in_torch(unet: Any, features: Features) -> Generator[Network | None]:
     """What stands for a UNet's forward meanwhile, by its own modules; None for itself, which leaves its features."""
     if features.reused is not None and features.given is not None:
-        yield partial(outer_blocks, unet, feature=features.given, branch=features.reused)
+        outer = shallow_transformer.outer_blocks if shallow_transformer.can_be_cut(unet) else outer_blocks
+        yield partial(outer, unet, feature=features.given, branch=features.reused)
         return
-    with uncompiled(unet, bool(features.wanted)), keeping(unet, features.wanted, features.found):
+    kept = shallow_transformer.keeping if shallow_transformer.can_be_cut(unet) else keeping
+    with uncompiled(unet, bool(features.wanted)), kept(unet, features.wanted, features.found):
         yield None
 
 

@@ -32,12 +32,18 @@ _SPARE = 0.8
 _PER_TILE = 4
 """Planes of numbers alive at once where an upscaler is widest, at the size of its answer."""
 
+BESIDE_BYTES = 2 * FIXED_BYTES["cpu"]
+"""What a graph takes besides its weights, working and while it is made."""
+
 
 class Room:
     """Decides for an executor.
 
     Args:
         loader: Where models come from, with the memory that there is.
+
+    Attributes:
+        give_up_spare: Gives up what an executor could do without, such as graphs; False if there is nothing.
     """
 
     def __init__(self, loader: Loader) -> None:
@@ -47,6 +53,8 @@ class Room:
             weakref.WeakKeyDictionary()
         )
         self._fitted: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
+        self.give_up_spare: Callable[[], bool] = lambda: False
+        self._twice: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
 
     @property
     def _fixed(self) -> int:
@@ -82,14 +90,18 @@ class Room:
         # Libraries keep memory for sizes that they met: what fitted once fits again.
         if memory.allowed is None or need <= self._fitted.get(model.unet, 0):
             return True
-        if need > memory.free() and not self._made_room(model, need):
+        if need > memory.free() and not self._made_room(model, need, self.give_up_spare):
             return False
         self._fitted[model.unet] = need
         return True
 
-    def _made_room(self, model: StableDiffusion, need: int) -> bool:
-        """Give up what is kept without need, then other models; whether so many bytes are free now."""
-        steps = (give_back, lambda: self._loader.drop_others(model))
+    def _made_room(self, model: StableDiffusion, need: int, *further: Callable[[], bool]) -> bool:
+        """Give up what is kept without need, then what else may go, then other models.
+
+        Returns:
+            Whether so many bytes are free now.
+        """
+        steps = (give_back, *further, lambda: self._loader.drop_others(model))
         return any(step() and need <= self._usable() for step in steps)
 
     def most_rows(self, call: ModelCall, rows: int) -> int:
@@ -143,6 +155,22 @@ class Room:
         tiles = {one: need(rows, one, one) + beside for one in TILES_LATENT_PX if one < max(size)}
         return tile_for(whole, tiles, self._usable())
 
+    def allows(self, more_bytes: int) -> bool:
+        """Whether there is room for what could be done without: within a person's limit, or in the machine."""
+        return more_bytes <= self._usable()
+
+    def holds_twice(self, module: nn.Module, before: Sequence[nn.Module] = ()) -> bool:
+        """Whether there is room for a graph of a network, which holds its weights once more.
+
+        Without a person's limit what was decided stays for as long as the network is loaded.
+
+        Args:
+            module: The network.
+            before: Others whose graphs are to have the room first.
+        """
+        found = self.allows(sum(map(graph_bytes, [module, *before])) - BESIDE_BYTES * len(before))
+        return found if self._loader.memory.allowed is not None else self._twice.setdefault(module, found)
+
     def fitted(self, upscaler: Upscaler, side_px: int) -> Upscaler:
         """An upscaler, with its tiles cut smaller as far as there is no room for them.
 
@@ -163,7 +191,7 @@ class Room:
 def graph_bytes(module: nn.Module) -> int:
     """Memory that a graph of a module takes besides the module: its weights in another order, and while it is made."""
     weights = sum(one.numel() * one.element_size() for one in module.parameters()) + packed_bytes(module)
-    return weights + 2 * FIXED_BYTES["cpu"]
+    return weights + BESIDE_BYTES
 
 
 def widths_of(model: StableDiffusion) -> Widths:

@@ -72,7 +72,7 @@ def kind_of(call: Denoise, row: int) -> Hashable:
 
 
 def reads_more(call: Denoise, row: int) -> bool:
-    """Whether a row's attention reads more than its words: image prompts, another row, regions. Graphs hold no such."""
+    """Whether a row's attention reads more than its words: image prompts, another row, regions."""
     return call.images is not None or call.words is not None or bool(call.regions and call.regions.rows[row])
 
 

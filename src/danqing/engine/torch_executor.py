@@ -285,7 +285,7 @@ class TorchExecutor:
             stack.enter_context(coupled(model.unet, couples_of(calls, rows), len(rows)))
             places = [regions_of_row(calls[index].regions, row) for index, row in rows]
             stack.enter_context(attending(model.unet, places))
-            stack.enter_context(self._image_prompts(model, batch.adapter, calls, rows))
+            stack.enter_context(self._image_prompts(model, batch.adapter, calls, rows, network))
             acting = [calls[index].networks for index, _ in rows]
             stack.enter_context(self.networks.in_denoiser(model.unet, acting))
             stack.enter_context(lllites_acting(model.unet, lllites_of(nets, calls, rows)))
@@ -347,9 +347,10 @@ class TorchExecutor:
         adapter: ModelRef | None,
         calls: Sequence[Denoise],
         rows: Sequence[tuple[int, int]],
+        network: Network | None,
     ) -> AbstractContextManager[None]:
         """The image prompts of a batch of (Call, row of the Call) in the UNet, for as long as the context is open."""
-        if adapter is None:
+        if adapter is None or network is not None:
             return nullcontext()
         weights = self.loader.image_adapter(adapter, calls[0].model.precision).weights
         images = [images_of_row(calls[index].images, row) for index, row in rows]

@@ -21,6 +21,7 @@ from danqing.models.families import flux, foreign, sd, sd3, sdxl
 from danqing.models.families.parts import Loading
 from danqing.models.ip_adapter import ImageEncoder, LoadedIpAdapter, load_image_encoder, load_ip_adapter
 from danqing.models.lllite import LoadedLLLite, load_lllite
+from danqing.models.mapped import small_pages
 from danqing.models.memory import CONTEXT_BYTES, Limits, Memory, too_little, used_bytes
 from danqing.models.offloading import settle, sizes_of
 from danqing.models.pipeline_sizes import part_sizes, place_pipeline
@@ -171,7 +172,8 @@ class Loader:
 
     def _kept(self, key: tuple[str, str | None, str], load: Callable[[], Loaded]) -> Loaded:
         if key not in self._loaded:
-            self._loaded[key] = load()
+            with small_pages():
+                self._loaded[key] = load()
             # Not at every call: walking through the parameters takes longer than a small model's step.
             self._weights_bytes = {each: model.size_bytes for each, model in self._loaded.items()}
         self._loaded.move_to_end(key)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,6 +17,10 @@ from danqing.prompt.embeddings import set_apart
 from danqing.prompt.emphasis import EmphasisMode, apply_emphasis, pieces_for
 from danqing.prompt.tokenizer import ClipTokenizer
 from danqing.spec.errors import UnsupportedError
+
+Layers: TypeAlias = Callable[[Tensor, Sequence[int]], Sequence[Tensor]]
+"""Embedded tokens [b, 77, width] and indices of a text encoder's layers → the states after each of these layers,
+normalised as the last one's unless `TextOptions.hidden`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +88,16 @@ class TextEncoder:
         if self.options.pad_id is not None:
             self.tokenizer.pad_id = self.options.pad_id
         self._words: dict[str, WordVectors] = {}
+        self._layers: Layers | None = None
+
+    @contextmanager
+    def computed_by(self, layers: Layers) -> Iterator[None]:
+        """Inside the block these stand for the encoder's own layers."""
+        kept, self._layers = self._layers, layers
+        try:
+            yield
+        finally:
+            self._layers = kept
 
     @contextmanager
     def knowing(self, words: Sequence[WordVectors]) -> Iterator[None]:
@@ -170,16 +184,46 @@ class TextEncoder:
 
         Gradients flow where they are wanted: training calls this.
         """
+        # SDXL was trained on the layer before the last, so that a clip skip of 1 and of 2 are the same.
+        skipped = max(2, clip_skip) if self.options.hidden else clip_skip
+        layers = self._layers
+        chosen, pooled = self._by_module(ids, skipped) if layers is None else self._by_layers(layers, ids, skipped)
+        return chosen.to(torch.float32), None if pooled is None else pooled.to(torch.float32)
+
+    @property
+    def _tower(self) -> Any:
+        # It moved up a level in transformers 5.
+        return getattr(self.model, "text_model", self.model)
+
+    def _by_module(self, ids: Tensor, skipped: int) -> tuple[Tensor, Tensor | None]:
+        """States [b, 77, width] so many layers from the end, and pooled [b, width] where it is read."""
         output: Any = self.model(ids, output_hidden_states=True)
-        pooled = output.text_embeds.to(torch.float32) if "text_embeds" in output else None
-        if self.options.pooled:
-            pooled = output.pooler_output.to(torch.float32)
+        pooled = output.pooler_output if self.options.pooled else output.get("text_embeds")
+        states = output.hidden_states[-skipped]
+        return states if self.options.hidden else self._tower.final_layer_norm(states), pooled
+
+    def _by_layers(self, layers: Layers, ids: Tensor, skipped: int) -> tuple[Tensor, Tensor | None]:
+        """The same by what stands for the encoder's layers."""
+        projection: Any = getattr(self.model, "text_projection", None)
+        pools = self.options.pooled or projection is not None
+        count = int(self.model.config.num_hidden_layers)
+        embedded: Tensor = self._tower.embeddings(input_ids=ids)
+        wanted = [place for place in (count - skipped, *((count - 1,) if pools else ())) if place >= 0]
+        found = layers(embedded, wanted)
+        # A single layer has nothing before it but what it reads.
+        chosen = found[0] if skipped <= count else embedded
+        if not pools:
+            return chosen, None
+        pooled = found[-1][torch.arange(len(ids)), self._ends(ids)]
         if self.options.hidden:
-            # SDXL was trained on the layer before the last, so that a clip skip of 1 and of 2 are the same.
-            return output.hidden_states[-max(2, clip_skip)].to(torch.float32), pooled
-        # The text tower moved up a level in transformers 5.
-        tower: Any = getattr(self.model, "text_model", self.model)
-        return tower.final_layer_norm(output.hidden_states[-clip_skip]).to(torch.float32), pooled
+            pooled = self._tower.final_layer_norm(pooled)
+        return chosen, pooled if self.options.pooled else projection(pooled)
+
+    def _ends(self, ids: Tensor) -> Tensor:
+        """Where the first end token stands in each row of ids, as transformers looks for it."""
+        end = int(self._tower.eos_token_id)
+        # Configurations of old say 2; the end token has the greatest id.
+        return ids.argmax(-1) if end == 2 else (ids == end).int().argmax(-1)
 
 
 def _joined(chunks: Sequence[TextState]) -> TextState:

@@ -9,8 +9,10 @@ from danqing.spec.plan import PassPlan
 from danqing.spec.request import Request
 from danqing.spec.shortcuts import QUALITIES, ShortcutsPlan
 
-FAMILIES = frozenset({"sd1", "sd2", "sdxl", "danqing"})
+UNETS = frozenset({"sd1", "sd2", "sdxl", "danqing"})
 """Families whose denoiser is a UNet, the blocks of which are known."""
+TRANSFORMERS = frozenset({"sd3", "flux"})
+"""Families whose denoiser is a transformer, the blocks of which are known."""
 FEW_STEPS = 10
 """A pass of fewer steps leaves nothing out for a quality's sake: each of them changes the picture much."""
 
@@ -45,9 +47,12 @@ def _numbers(request: Request, one: PassPlan, notes: list[str]) -> ShortcutsPlan
         notes.append(f"{request.quality}: a pass of {steps} steps leaves none of their work out, they are too few")
     own = request.shortcuts.model_dump(exclude_none=True)
     numbers = ShortcutsPlan.model_validate({**told.model_dump(), **own})
-    if one.model.family not in FAMILIES and (numbers.cache_interval > 1 or numbers.token_merging > 0):
-        numbers = numbers.model_copy(update={"cache_interval": 1, "token_merging": 0.0})
-        notes.append(f"{one.model.name} is a transformer: its blocks are all computed, and no tokens merged")
+    if one.model.family not in UNETS and numbers.token_merging > 0:
+        numbers = numbers.model_copy(update={"token_merging": 0.0})
+        notes.append(f"{one.model.name} is a transformer: none of its tokens are merged")
+    if one.model.family not in UNETS | TRANSFORMERS and numbers.cache_interval > 1:
+        numbers = numbers.model_copy(update={"cache_interval": 1})
+        notes.append(f"the blocks of {one.model.name} are all computed at each step")
     return numbers
 
 

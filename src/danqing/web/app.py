@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from danqing.web.kept import KeepsGradio, address
 from danqing.web.pages.paint import build
 from danqing.web.pages.projects import projects_page
 from danqing.web.pages.training import training_page
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from danqing.studio.settings import Settings
 
 _HEAD = """
-<link rel="stylesheet" href="web/static/danqing.css">
-<link rel="stylesheet" href="web/static/explore.css">
-<link rel="icon" href="web/static/seal.svg" type="image/svg+xml">
+<link rel="stylesheet" href="{danqing}">
+<link rel="stylesheet" href="{explore}">
+<link rel="icon" href="{seal}" type="image/svg+xml">
 <meta name="color-scheme" content="light dark">
 """
 
@@ -31,13 +32,16 @@ def mount_pages(app: FastAPI, studio: Studio, settings: Settings) -> FastAPI:
     add_routes(app, studio, settings.upload_max_bytes)
     app.include_router(projects_page())
     app.include_router(training_page())
+    app.add_middleware(KeepsGradio)
     blocks = build(studio)
+    names = {"danqing": "danqing.css", "explore": "explore.css", "seal": "seal.svg"}
+    head = _HEAD.format(**{key: address(f"static/{name}") for key, name in names.items()})
     return gr.mount_gradio_app(
         app,
         blocks,
         path="/",
         theme=DanqingTheme(),
-        head=_HEAD,
+        head=head,
         footer_links=[],
         run_history=False,
         show_error=False,

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
-from fastapi.staticfiles import StaticFiles
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
@@ -24,7 +23,6 @@ from danqing.spec.registry.samplers import find_sampler
 from danqing.spec.registry.schedules import find_schedule
 from danqing.studio.refiner import REFINING
 from danqing.web.answers import PREFIX, from_page, language_of, refused, summary
-from danqing.web.assets import CANVAS, PROJECTS, STATIC, TRAINING
 from danqing.web.choosing import networks_router
 from danqing.web.drafts import DRAFTS
 from danqing.web.errors import explain
@@ -32,6 +30,7 @@ from danqing.web.exploring import add_exploring
 from danqing.web.fields import label
 from danqing.web.i18n import LANGUAGES, words
 from danqing.web.joining import add_joining
+from danqing.web.kept import add_files
 from danqing.web.looking import controls_router, drag_router, looking_router
 from danqing.web.share.page import add_share_page
 
@@ -47,10 +46,7 @@ def add_routes(app: FastAPI, studio: Studio, upload_max_bytes: int) -> None:
     """Register everything under `/web` on the application, and the client's page where links can be shared."""
     if (share_app := getattr(app.state, "share_app", None)) is not None:
         add_share_page(share_app)
-    app.mount(f"{PREFIX}/static", StaticFiles(directory=STATIC), name="danqing-static")
-    app.mount(f"{PREFIX}/canvas", StaticFiles(directory=CANVAS), name="danqing-canvas")
-    app.mount(f"{PREFIX}/projects", StaticFiles(directory=PROJECTS), name="danqing-projects")
-    app.mount(f"{PREFIX}/training", StaticFiles(directory=TRAINING), name="danqing-training")
+    add_files(app)
     app.include_router(_words_router())
     app.include_router(_history_router(studio))
     app.include_router(_pictures_router(studio))

@@ -18,6 +18,7 @@ from danqing.models.families.sd import Added, StableDiffusion
 from danqing.models.families.transformer_files import Reading, load_file
 from danqing.models.folder_parts import load_part
 from danqing.models.packing import packed_bytes
+from danqing.models.patches import PATCH, in_patches
 from danqing.models.singlefile.facts import facts_of
 from danqing.models.t5 import T5Reader, load_t5
 from danqing.models.text import TextEncoder, TextOptions, TextState
@@ -27,7 +28,6 @@ from danqing.spec.errors import BadFileError, MissingWeightsError
 T5_TOKENS = {"dev": 512, "schnell": 256}
 """How many tokens of T5 each was trained with."""
 OWN_GUIDANCE = 3.5
-_PATCH = 2
 
 
 @dataclass
@@ -65,35 +65,34 @@ class Flux(StableDiffusion):
         return conditions
 
     def _network(self, scaled: Tensor, timesteps: Tensor, context: Tensor, options: dict[str, Any]) -> Tensor:
-        height, width = scaled.shape[-2:]
-        # The transformer sees patches of 2 x 2: a picture of odd latent sides gets a margin for its eyes alone.
-        margin = (0, width % _PATCH, 0, height % _PATCH)
-        whole = torch.nn.functional.pad(scaled, margin, mode="replicate") if any(margin) else scaled
-        rows, columns = whole.shape[-2] // _PATCH, whole.shape[-1] // _PATCH
-        answer: Tensor = self.unet(
-            hidden_states=packed(whole),
-            timestep=timesteps,
-            encoder_hidden_states=context,
-            # Words have no place.
-            txt_ids=torch.zeros(context.shape[1], 3, device=self.device, dtype=scaled.dtype),
-            img_ids=places(rows, columns).to(self.device, scaled.dtype),
-            return_dict=False,
-            **options,
-        )[0]
-        return unpacked(answer, rows, columns)[..., :height, :width]
+        def answer(whole: Tensor) -> Tensor:
+            rows, columns = whole.shape[-2] // PATCH, whole.shape[-1] // PATCH
+            tokens: Tensor = self.unet(
+                hidden_states=packed(whole),
+                timestep=timesteps,
+                encoder_hidden_states=context,
+                # Words have no place.
+                txt_ids=torch.zeros(context.shape[1], 3, device=self.device, dtype=whole.dtype),
+                img_ids=places(rows, columns).to(self.device, whole.dtype),
+                return_dict=False,
+                **options,
+            )[0]
+            return unpacked(tokens, rows, columns)
+
+        return in_patches(scaled, answer)
 
 
 def packed(latents: Tensor) -> Tensor:
     """Latents [b, c, 2·rows, 2·columns] as tokens [b, rows·columns, 4·c], a patch of 2 × 2 each."""
     batch, channels, height, width = latents.shape
-    patches = latents.reshape(batch, channels, height // _PATCH, _PATCH, width // _PATCH, _PATCH)
-    return patches.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * _PATCH * _PATCH)
+    patches = latents.reshape(batch, channels, height // PATCH, PATCH, width // PATCH, PATCH)
+    return patches.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * PATCH * PATCH)
 
 
 def unpacked(tokens: Tensor, rows: int, columns: int) -> Tensor:
     """The inverse of `packed`: latents [b, c, 2·rows, 2·columns]."""
-    patches = tokens.reshape(len(tokens), rows, columns, -1, _PATCH, _PATCH)
-    return patches.permute(0, 3, 1, 4, 2, 5).reshape(len(tokens), -1, rows * _PATCH, columns * _PATCH)
+    patches = tokens.reshape(len(tokens), rows, columns, -1, PATCH, PATCH)
+    return patches.permute(0, 3, 1, 4, 2, 5).reshape(len(tokens), -1, rows * PATCH, columns * PATCH)
 
 
 def places(rows: int, columns: int) -> Tensor:

@@ -19,7 +19,7 @@ from danqing.models.precision import Precision
 from danqing.models.preview import LatentRgb
 from danqing.models.text import TextEncoder, TextState
 from danqing.models.tiling import Grid, in_tiles
-from danqing.sampling.prediction import Prediction, denoised_from, network_input
+from danqing.sampling.prediction import Prediction, scalings
 from danqing.sampling.tables import FlowTable, SigmaTable
 from danqing.spec.model import ModelInfo
 
@@ -27,7 +27,8 @@ Control = Callable[[NetInput], dict[str, Any]]
 """What the UNet reads → arguments of diffusers' UNet that carry residuals."""
 
 Network = Callable[[Tensor, Tensor, Tensor, dict[str, Any]], Tensor]
-"""Scaled input, timesteps, context, what else diffusers' UNet is told → its answer."""
+"""Scaled input, timesteps, context, what else diffusers' UNet is told → its answer. One whose attribute `reads_float32`
+is true is given them as they are, and not in the denoiser's own format."""
 
 
 _TILES_LATENT_PX = (64, 32)
@@ -137,23 +138,24 @@ class StableDiffusion:
         """
         dtype = self.precision.denoiser
         prediction = Prediction(self.info.prediction)
-        scaled = network_input(prediction, x, sigma)
+        scale = scalings(prediction, sigma, x.ndim)
+        scaled = scale.c_in.to(x) * x
         if extra is not None and self.info.variant == "edit":
             # InstructPix2Pix reads the picture's latents as the autoencoder gives them (arXiv 2211.09800).
             extra = extra / self._scale + self._shift
         if extra is not None:
             scaled = torch.cat([scaled, extra.to(scaled)], dim=1)
-        scaled = scaled.to(self.device, dtype)
-        if self.precision.channels_last:
-            scaled = scaled.contiguous(memory_format=torch.channels_last)
+        if control is not None or not getattr(network, "reads_float32", False):
+            scaled, context = scaled.to(self.device, dtype), context.to(self.device, dtype)
+            if self.precision.channels_last:
+                scaled = scaled.contiguous(memory_format=torch.channels_last)
         timesteps = torch.tensor([self.table.model_time(level) for level in sigma.tolist()], device=self.device)
-        context = context.to(self.device, dtype)
         options = self._conditions(added)
         if control is not None:
             options |= control(NetInput(scaled, timesteps, context, options.get("added_cond_kwargs")))
         with self._perturbed() if perturbed else _nothing():
             output = (network or self._network)(scaled, timesteps, context, options)
-        return denoised_from(prediction, x, output.to(x.device, torch.float32), sigma)
+        return scale.c_skip.to(x) * x + scale.c_out.to(x) * output.to(x.device, torch.float32)
 
     def _network(self, scaled: Tensor, timesteps: Tensor, context: Tensor, options: dict[str, Any]) -> Tensor:
         """The denoiser's own answer [b, c, h, w]."""

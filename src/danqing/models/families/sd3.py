@@ -18,6 +18,7 @@ from danqing.models.families.sd import Added, StableDiffusion
 from danqing.models.families.transformer_files import FileParts, Reading, load_file
 from danqing.models.folder_parts import load_part
 from danqing.models.packing import packed_bytes
+from danqing.models.patches import in_patches
 from danqing.models.precision import Precision
 from danqing.models.singlefile.facts import facts_of
 from danqing.models.t5 import T5Reader, load_t5
@@ -27,7 +28,6 @@ from danqing.spec.errors import BadFileError
 
 T5_TOKENS = 256
 """How many tokens of T5 the family was trained with; as many zeros stand in its place where it is left out."""
-_PATCH = 2
 
 
 @dataclass
@@ -69,18 +69,17 @@ class StableDiffusion3(StableDiffusion):
         return {"pooled_projections": added.pooled.to(self.device, self.precision.denoiser)}
 
     def _network(self, scaled: Tensor, timesteps: Tensor, context: Tensor, options: dict[str, Any]) -> Tensor:
-        height, width = scaled.shape[-2:]
-        # The transformer sees patches of 2 x 2: a picture of odd latent sides gets a margin for its eyes alone.
-        margin = (0, width % _PATCH, 0, height % _PATCH)
-        whole = torch.nn.functional.pad(scaled, margin, mode="replicate") if any(margin) else scaled
-        answer: Tensor = self.unet(
-            hidden_states=whole,
-            timestep=timesteps,
-            encoder_hidden_states=context,
-            return_dict=False,
-            **options,
-        )[0]
-        return answer[..., :height, :width]
+        def answer(whole: Tensor) -> Tensor:
+            found: Tensor = self.unet(
+                hidden_states=whole,
+                timestep=timesteps,
+                encoder_hidden_states=context,
+                return_dict=False,
+                **options,
+            )[0]
+            return found
+
+        return in_patches(scaled, answer)
 
 
 def _grown(states: Tensor, tokens: int, width: int) -> Tensor:

@@ -71,7 +71,7 @@ def measure(model: StableDiffusion, threads: int | None = None) -> dict[str, Bou
     found: list[Tensor] = []
 
     def network(scaled: Tensor, timesteps: Tensor, context: Tensor, options: dict[str, Any]) -> Tensor:
-        feeds = times(model.unet, timesteps, context, options.get("added_cond_kwargs"))
+        feeds = times(model.unet, timesteps, options.get("added_cond_kwargs"))
         answer, extremes = graph({SAMPLE: scaled, CONTEXT: context, **feeds})
         found.append(extremes)
         return answer

@@ -57,6 +57,7 @@ class CompiledGraph:
         }
         self._compiled = _core().compile_model(graph.model, "CPU", options)
         self._names = [port.any_name for port in self._compiled.inputs]
+        self._fixed = shapes is not None
         self._request: Any = self._compiled.create_infer_request()
 
     def __call__(self, feeds: Mapping[str, Tensor], wanted: Sequence[int] | None = None) -> list[Tensor]:
@@ -66,8 +67,14 @@ class CompiledGraph:
             feeds: Inputs by their names, of any float format; optional ones that are left out are zero.
             wanted: Which outputs; all if None.
         """
-        arrays = {place: _array(feeds.get(name)) for place, name in enumerate(self._names)}
-        self._request.infer(arrays, share_inputs=True, share_outputs=True)
+        if self._fixed:
+            # Into the request's own memory: told what to read anew each time, it takes 0.15 ms more for it.
+            for place, name in enumerate(self._names):
+                np.copyto(self._request.get_input_tensor(place).data, _array(feeds.get(name)))
+            self._request.infer()
+        else:
+            arrays = {place: _array(feeds.get(name)) for place, name in enumerate(self._names)}
+            self._request.infer(arrays, share_inputs=True, share_outputs=True)
         chosen = range(len(self._compiled.outputs)) if wanted is None else wanted
         # The request writes its next answer into the same memory.
         return [torch.from_numpy(self._request.get_output_tensor(place).data.copy()) for place in chosen]
@@ -98,6 +105,7 @@ class ShapedGraphs:
         self._has_room = has_room
         self._written: Written | None = write()
         self.names = tuple(port.any_name for port in self._written.model.inputs)
+        self._any_shape = self._written.any_shape
         self._each_bytes = weights_bytes(self._written.model)
         self._rows = SMALL_ROWS if self._each_bytes <= SMALL_BYTES else ROWS
         self._fixed: OrderedDict[Hashable, CompiledGraph] = OrderedDict()
@@ -119,7 +127,7 @@ class ShapedGraphs:
         while begin < rows:
             count = next(count for count in self._rows if count <= rows - begin)
             some = feeds if count == rows else {name: _rows(one, begin, count, rows) for name, one in feeds.items()}
-            graph = self._fixed_for(some)
+            graph = self._varying_one() if self._any_shape else self._fixed_for(some)
             if graph is None:
                 count = rows - begin
                 some = {name: _rows(one, begin, count, rows) for name, one in feeds.items()}
@@ -139,6 +147,7 @@ class ShapedGraphs:
         if key not in self._fixed:
             if not self._make_room():
                 return None
+            self.rest()
             self._fixed[key] = CompiledGraph(self._fresh(), self._threads, {name: f.shape for name, f in feeds.items()})
         self._fixed.move_to_end(key)
         self._last_used[key] = self._calls
@@ -152,11 +161,17 @@ class ShapedGraphs:
             oldest = next(iter(self._fixed), None)
             if oldest is None or self._calls - self._last_used[oldest] < LEFT_ALONE_CALLS:
                 return False
-            del self._fixed[oldest], self._last_used[oldest]
+            self._give_up(oldest)
         return True
+
+    def _give_up(self, key: Hashable) -> None:
+        del self._fixed[key], self._last_used[key]
 
     def _varying_one(self) -> CompiledGraph:
         if self._varying is None:
+            # It does what all others do, so that it may have their place.
+            while self._fixed and not self._has_room(self._each_bytes):
+                self._give_up(next(iter(self._fixed)))
             self._varying = CompiledGraph(self._fresh(), self._threads)
         return self._varying
 

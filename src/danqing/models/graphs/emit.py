@@ -31,12 +31,14 @@ class Written:
         dtype: Number format that it is computed in.
         shared: Weights whose memory it shares: they must live as long as it does.
         optional: Inputs that may be left out: [1, 1, 1, 1] of zeros then.
+        any_shape: Whether graphs of fixed shapes would be no faster: one takes all of them.
     """
 
     model: ov.Model
     dtype: torch.dtype
     shared: tuple[Tensor, ...]
     optional: tuple[str, ...] = ()
+    any_shape: bool = False
 
 
 class NotExpressible(Exception):  # noqa: N818
@@ -45,6 +47,10 @@ class NotExpressible(Exception):  # noqa: N818
 
 Changes = Callable[[nn.Module], tuple[Tensor | None, Tensor | None]]
 """Layer → what is added to its weight and bias, float32: networks merged into a graph."""
+
+
+Instead = Callable[[Node, Node, Node], Node]
+"""Query, value and what an attention mixes of them → what stands for that, all [b, heads, t, d]."""
 
 
 class Emitter:
@@ -76,6 +82,7 @@ class Emitter:
         self._measured = measured
         self.read: dict[nn.Module, Node] = {}
         self.inputs: dict[str, Node] = {}
+        self.instead: dict[nn.Module, Instead] = {}
         self._optional: list[str] = []
         self._changes = changes
         self._shared: list[Tensor] = []
@@ -213,15 +220,24 @@ class Emitter:
     def attention(self, module: Any, x: Node, context: Node) -> Node:
         """Multi-head attention of tokens [b, t, c] to a context [b, s, d]."""
         asked = ((module.to_q, x), (module.to_k, context), (module.to_v, context))
-        return self.linear(module.to_out[0], self.mixed(asked, module.heads))
+        mixed = self.mixed(asked, module.heads, self.instead.get(module))
+        return self.linear(module.to_out[0], mixed)
 
-    def mixed(self, asked: Sequence[tuple[Any, Node]], heads: int) -> Node:
-        """Scaled dot product attention [b, t, c] of query, key and value, each a layer and what it reads."""
-        query, key, value = (self._heads(self.linear(layer, given), heads) for layer, given in asked)
+    def mixed(self, asked: Sequence[tuple[Any, Node]], heads: int, instead: Instead | None = None) -> Node:
+        """Scaled dot product attention [b, t, c] of query, key and value, each a layer and what it reads.
+
+        Args:
+            asked: Those three.
+            heads: How many.
+            instead: What comes of it.
+        """
+        query, key, value = (self.heads(self.linear(layer, given), heads) for layer, given in asked)
         mixed = op.scaled_dot_product_attention(query, key, value)
+        if instead is not None:
+            mixed = instead(query, value, mixed)
         return op.reshape(op.transpose(mixed, self.whole(0, 2, 1, 3)), self.whole(0, 0, -1), True)
 
-    def _heads(self, x: Node, heads: int) -> Node:
+    def heads(self, x: Node, heads: int) -> Node:
         """[b, t, heads · d] as [b, heads, t, d]."""
         return op.transpose(op.reshape(x, self.whole(0, 0, heads, -1), True), self.whole(0, 2, 1, 3))
 

@@ -5,6 +5,7 @@ Waves of the time are computed outside, in float32: timesteps up to 999 would no
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 
 from danqing.models.graphs.blocks import larger, pooled_words, resnet, smaller, transformer
 from danqing.models.graphs.emit import Changes, Emitter, Node, NotExpressible, Written, absent, only
+from danqing.models.graphs.inputs import ImageLayers, inside, perturb, show_images
 from danqing.models.graphs.int8 import Rounding, extremes
 
 SAMPLE, TIME, ADDED, CONTEXT = "sample", "time", "added", "context"
@@ -43,12 +45,13 @@ def unet_graph(
     *,
     kept: Sequence[int] = (),
     rounding: Rounding | None = None,
+    images: ImageLayers | None = None,
 ) -> Written:
     """A UNet as a graph of any batch, height, width and number of tokens.
 
-    Inputs: `sample` [b, c, h, w], `context` [b, t, d], what `times` gives, and `residual_i` for the
-    residuals of ControlNets, left out where there are none. Outputs: [b, c, h, w], and what enters the
-    kept branches. All float32.
+    Inputs: `sample` [b, c, h, w], `context` [b, t, d], what `times` gives, `residual_i` for the residuals of
+    ControlNets and `inside_i` for the features of T2I-Adapters, left out where there are none, and what `perturb` and
+    `show_images` tell of. Outputs: [b, c, h, w], and what enters the kept branches. All float32.
 
     Args:
         unet: diffusers' UNet, on the CPU.
@@ -56,11 +59,14 @@ def unet_graph(
         changes: What networks add to its layers.
         kept: Branches (see `danqing.models.shallow`), ascending.
         rounding: Layers that are computed in eight bits.
+        images: An image adapter's layers.
 
     Raises:
         NotExpressible: It has parts that no graph is written for.
     """
     emit = Emitter(dtype, changes, rounding)
+    if images is not None:
+        show_images(emit, images)
     x, found = _whole(emit, unet)
     return emit.graph([x, *(found[branch] for branch in kept)], "unet")
 
@@ -84,6 +90,7 @@ def measuring_graph(unet: Any, dtype: torch.dtype, measured: Collection[nn.Modul
 def _whole(emit: Emitter, unet: Any) -> tuple[Node, dict[int, Node]]:
     """A UNet's answer, and what enters each branch."""
     given = _begun(emit, unet)
+    perturb(emit, unet.mid_block)
     skips, x = _down_and_mid(emit, unet, *given)
     skips = [op.add(skip, _residual(emit, index)) for index, skip in enumerate(skips)]
     x = op.add(x, _residual(emit, len(skips)))
@@ -92,7 +99,13 @@ def _whole(emit: Emitter, unet: Any) -> tuple[Node, dict[int, Node]]:
 
 
 def outer_graph(
-    unet: Any, dtype: torch.dtype, branch: int, changes: Changes | None = None, rounding: Rounding | None = None
+    unet: Any,
+    dtype: torch.dtype,
+    branch: int,
+    changes: Changes | None = None,
+    *,
+    rounding: Rounding | None = None,
+    images: ImageLayers | None = None,
 ) -> Written:
     """The outer blocks of a UNet as a graph, without the deep ones.
 
@@ -106,11 +119,14 @@ def outer_graph(
         branch: See `danqing.models.shallow`.
         changes: What networks add to its layers.
         rounding: Layers that are computed in eight bits.
+        images: An image adapter's layers.
 
     Raises:
         NotExpressible: It has parts that no graph is written for.
     """
     emit = Emitter(dtype, changes, rounding)
+    if images is not None:
+        show_images(emit, images)
     given = _begun(emit, unet)
     skips, _ = _down(emit, unet, *given, count=branch + 1)
     skips = [op.add(skip, _residual(emit, index, branch)) for index, skip in enumerate(skips)]
@@ -146,20 +162,37 @@ def controlnet_graph(net: Any, dtype: torch.dtype) -> Written:
     return emit.graph([*found, emit.conv(net.controlnet_mid_block, x)], "controlnet")
 
 
-def times(net: Any, timesteps: Tensor, context: Tensor, added: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+def times(net: Any, timesteps: Tensor, added: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
     """What a UNet's or ControlNet's graph is fed of times, pooled texts and SDXL's sizes.
 
     Args:
         net: The network.
         timesteps: [b].
-        context: Words, in the network's number format.
         added: What SDXL reads besides, as diffusers names it.
     """
-    feeds = {TIME: net.time_proj(timesteps)}
+    feeds = {TIME: _waves(net.time_proj, timesteps)}
     if net.config["addition_embed_type"] == "text_time" and added is not None:
         ids = net.add_time_proj(added["time_ids"].flatten()).reshape(len(timesteps), -1)
-        feeds[ADDED] = net.add_embedding(torch.cat([added["text_embeds"], ids], dim=-1).to(context.dtype))
+        told = torch.cat([added["text_embeds"], ids], dim=-1)
+        feeds[ADDED] = net.add_embedding(told.to(net.add_embedding.linear_1.weight.dtype))
     return feeds
+
+
+_WAVES: weakref.WeakKeyDictionary[nn.Module, dict[float, Tensor]] = weakref.WeakKeyDictionary()
+MOST_WAVES = 4096
+
+
+def _waves(module: nn.Module, timesteps: Tensor) -> Tensor:
+    """Sines and cosines of times [b, e], each made alone and once: it takes as long as many steps' other work."""
+    known = _WAVES.setdefault(module, {})
+    if len(known) > MOST_WAVES:
+        known.clear()
+    rows: list[Tensor] = []
+    for time, timestep in zip(timesteps.tolist(), timesteps.split(1), strict=True):
+        if time not in known:
+            known[time] = module(timestep)
+        rows.append(known[time])
+    return torch.cat(rows)
 
 
 def _times(emit: Emitter, net: Any, context: Node) -> Node:
@@ -218,7 +251,7 @@ def _down(
 ) -> tuple[list[Node], Node]:
     """The skip connections, all or the first few, and what leaves the last of these blocks."""
     skips = [x]
-    for block in net.down_blocks:
+    for level, block in enumerate(net.down_blocks):
         only(block, DownBlock2D, CrossAttnDownBlock2D)
         for index, part in enumerate(block.resnets):
             if len(skips) == count:
@@ -226,12 +259,17 @@ def _down(
             x = resnet(emit, part, x, emb)
             if isinstance(block, CrossAttnDownBlock2D):
                 x = transformer(emit, block.attentions[index], x, context)
+                if index == len(block.resnets) - 1:
+                    x = inside(emit, net, level, x)
             skips.append(x)
         for part in block.downsamplers or ():
             if len(skips) == count:
                 return skips, x
             x = smaller(emit, part, x)
             skips.append(x)
+        if not isinstance(block, CrossAttnDownBlock2D):
+            # diffusers adds it in place, so that the block's last skip connection has it too.
+            x = skips[-1] = inside(emit, net, level, x, convolved=bool(block.downsamplers))
     return skips, x
 
 
@@ -243,7 +281,7 @@ def _down_and_mid(emit: Emitter, net: Any, x: Node, emb: Node, context: Node) ->
     x = resnet(emit, middle.resnets[0], x, emb)
     for attention, part in zip(middle.attentions, middle.resnets[1:], strict=True):
         x = resnet(emit, part, transformer(emit, attention, x, context), emb)
-    return skips, x
+    return skips, inside(emit, net, len(net.down_blocks), x)
 
 
 def _residual(emit: Emitter, index: int, last: int | None = None) -> Node:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from danqing.web.i18n import LANGUAGES
+from danqing.web.kept import address
 
 _OPTIONS = "".join(f'<option value="{tag}" lang="{tag}">{name}</option>' for tag, name in LANGUAGES.items())
 _PAGES = (
@@ -24,8 +25,8 @@ _TEMPLATE = """
 """
 _ON_LOAD = """
 const names = ['language'];
-import(new URL('web/canvas/header.js', document.baseURI).href)
-  .then((module) => module.mount({ element, trigger, names }));
+import(new URL('{script}', document.baseURI).href)
+  .then((module) => module.mount({{ element, trigger, names }}));
 """
 
 
@@ -38,6 +39,7 @@ def header_html(page: str) -> str:
 
 def header() -> gr.HTML:
     """Our own header; it fires `language` with the tag that the browser or the person chose."""
+    script = _ON_LOAD.format(script=address("canvas/header.js"))
     return gr.HTML(
-        "", html_template=header_html("nav.paint"), js_on_load=_ON_LOAD, apply_default_css=False, elem_id="dq-header"
+        "", html_template=header_html("nav.paint"), js_on_load=script, apply_default_css=False, elem_id="dq-header"
     )

@@ -18,12 +18,13 @@ from typing import Any
 import gradio as gr
 
 from danqing.web.fields import SECTIONS
+from danqing.web.kept import address
 
 _NUMBERS = itertools.count(1)
 _ON_LOAD = """
 const names = ['refill', 'draft', 'explore', 'picture', 'change'];
-import(new URL('web/canvas/main.js', document.baseURI).href)
-  .then((module) => module.mount({ element, trigger, props, watch, names }));
+import(new URL('{script}', document.baseURI).href)
+  .then((module) => module.mount({{ element, trigger, props, watch, names }}));
 """
 EMPTY: dict[str, Any] = {
     "image": None,
@@ -48,7 +49,7 @@ def stage() -> gr.HTML:
     return gr.HTML(
         EMPTY,
         html_template=f'<div class="dq-stage-root" data-sections="{" ".join((*SECTIONS, "explore"))}"></div>',
-        js_on_load=_ON_LOAD,
+        js_on_load=_ON_LOAD.format(script=address("canvas/main.js")),
         apply_default_css=False,
         elem_id="dq-stage",
         command={},

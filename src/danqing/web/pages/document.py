@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse
 from danqing.web.answers import language_of
 from danqing.web.components.header import header_html
 from danqing.web.i18n import say
+from danqing.web.kept import address
 
 # Nothing of ours is inline, so nothing inline may run.
 _CSP = (
@@ -25,8 +26,8 @@ _DOCUMENT = """<!doctype html>
 <title>{title}</title>
 <base href="{base}">
 {styles}
-<link rel="icon" href="web/static/seal.svg" type="image/svg+xml">
-<script type="module" src="web/{script}/main.js"></script>
+<link rel="icon" href="{seal}" type="image/svg+xml">
+<script type="module" src="{script}"></script>
 </head>
 <body>
 <div class="gradio-container {classes}"><div>{header}</div><main id="{main}"></main></div>
@@ -42,7 +43,7 @@ class Page:
     Attributes:
         title: Key of its title among the words.
         entry: Key of its link in the header.
-        script: Folder of its modules below `web/`.
+        script: Folder of its modules (`web.kept.FOLDERS`).
         styles: Names of its style sheets, without `.css`.
         classes: Of the whole.
         main: Id of the element that its JavaScript fills.
@@ -64,8 +65,9 @@ class Page:
             language=language,
             title=say(language, self.title),
             base=base,
-            styles="\n".join(f'<link rel="stylesheet" href="web/static/{name}.css">' for name in self.styles),
-            script=self.script,
+            styles="\n".join(f'<link rel="stylesheet" href="{address(f"static/{name}.css")}">' for name in self.styles),
+            seal=address("static/seal.svg"),
+            script=address(f"{self.script}/main.js"),
             classes=self.classes,
             header=header_html(self.entry),
             main=self.main,
