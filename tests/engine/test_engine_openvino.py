@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 from engine_sessions import distance
-from watched import Watched, models_with_networks
+from watched import Together, models_with_networks
 
 import tiny_networks
 from danqing.engine import executors
-from danqing.engine.calls import Denoise, ModelCall
-from danqing.engine.costs import Part
+from danqing.engine.calls import Denoise
 from danqing.engine.torch_executor import TorchExecutor
 from danqing.models.catalog import Catalog
 from danqing.models.loader import Loader
@@ -30,12 +29,8 @@ CLOSE = 2e-4
 """Latents of a whole picture in float32, after a few steps that each amplify what the last one rounded."""
 
 
-class Routed(Watched, OpenVinoExecutor):
-    """The real executor, which notes what ran each row; batches as large as they can be."""
-
-    def parts(self, call: ModelCall) -> tuple[Part, ...]:
-        del call
-        return ()
+class Routed(Together, OpenVinoExecutor):
+    """The real executor, which notes what ran each row."""
 
 
 @pytest.fixture(scope="module")

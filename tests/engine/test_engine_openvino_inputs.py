@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import torch
 from engine_sessions import distance
-from watched import Watched
+from watched import Together
 
 import tiny_networks
 from danqing.adapters.ip_adapter import IpAdapter, RowImages, image_rows
-from danqing.engine.calls import Denoise, ImageInput, ModelCall
-from danqing.engine.costs import Part
+from danqing.engine.calls import Denoise, ImageInput
 from danqing.engine.torch_executor import TorchExecutor
 from danqing.spec.errors import UnsupportedError
 from danqing.spec.model import ModelRef
@@ -38,12 +37,8 @@ EXACT, ROUNDED = 1e-5, 0.03
 STEPS = {"sampler": "euler", "steps": 4}
 
 
-class Routed(Watched, OpenVinoExecutor):
-    """The real executor, which notes what ran each row; batches as large as they can be."""
-
-    def parts(self, call: ModelCall) -> tuple[Part, ...]:
-        del call
-        return ()
+class Routed(Together, OpenVinoExecutor):
+    """The real executor, which notes what ran each row."""
 
 
 def pair(root: Path) -> tuple[Easel, Easel]:

@@ -10,11 +10,10 @@ import pytest
 import torch
 from engine_sessions import distance
 from safetensors.torch import save_file
-from watched import Watched
+from watched import Together
 
 from danqing.engine import room
-from danqing.engine.calls import Denoise, ModelCall
-from danqing.engine.costs import Part
+from danqing.engine.calls import Denoise
 from easel import Easel
 from tiny_transformers import flux_names, make_flux, make_sd3, sd3_names
 
@@ -26,12 +25,8 @@ CLOSE = 2e-4
 """Latents of a whole picture in float32."""
 
 
-class Routed(Watched, OpenVinoExecutor):
-    """The real executor, which notes what ran each row; batches as large as they can be."""
-
-    def parts(self, call: ModelCall) -> tuple[Part, ...]:
-        del call
-        return ()
+class Routed(Together, OpenVinoExecutor):
+    """The real executor, which notes what ran each row."""
 
 
 @pytest.fixture(scope="module")

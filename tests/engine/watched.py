@@ -9,6 +9,7 @@ import tiny_controls
 import tiny_models
 import tiny_networks
 from danqing.engine.calls import Denoise, ModelCall
+from danqing.engine.costs import Part
 from easel import Easel
 
 
@@ -42,6 +43,14 @@ class Watched:
         way = super()._way(model, call, row, nets)  # type: ignore[misc]
         self.ways.append(self.ELSE if way is None else self.OWN)
         return way
+
+
+class Together(Watched):
+    """The same, with batches as large as they can be."""
+
+    def parts(self, call: ModelCall) -> tuple[Part, ...]:
+        del call
+        return ()
 
 
 def models_with_networks(root: Path, *loras: str) -> Path:
