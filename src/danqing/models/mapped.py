@@ -20,8 +20,8 @@ FREED_BYTES = 128 << 20
 """How much is freed between two times that it is given back: each looks through the whole heap."""
 _MAPS = Path("/proc/self/maps")
 _DONT_NEED = 4
-_THP_DISABLE = 41
-_gate, _within = threading.Lock(), 0
+_SET_THP_DISABLE, _GET_THP_DISABLE = 41, 42
+_gate, _within, _disabled_before = threading.Lock(), 0, 0
 
 
 class Pages:
@@ -57,18 +57,19 @@ def small_pages() -> Generator[None]:
 
     Pieces of many sizes that come and go leave holes in such pages: loading would hold a tenth more than the model.
     """
-    global _within  # noqa: PLW0603
+    global _within, _disabled_before  # noqa: PLW0603
     with _gate:
         _within += 1
         if _within == 1:
-            _huge_pages(False)
+            _disabled_before = _prctl(_GET_THP_DISABLE)
+            _prctl(_SET_THP_DISABLE, 1)
     try:
         yield
     finally:
         with _gate:
             _within -= 1
             if _within == 0:
-                _huge_pages(True)
+                _prctl(_SET_THP_DISABLE, _disabled_before)
 
 
 class Freed:
@@ -114,10 +115,9 @@ def let_go(place: Path) -> int:
     return done
 
 
-def _huge_pages(allowed: bool) -> None:
-    """Let this process have pages of 2 MB, or not (Linux's `prctl`); elsewhere nothing happens."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_THP_DISABLE, int(not allowed), 0, 0, 0)
+def _prctl(option: int, value: int = 0) -> int:
+    """Linux's call of that name, about this process; 0 elsewhere."""
+    return int(ctypes.CDLL(None).prctl(option, value, 0, 0, 0)) if sys.platform.startswith("linux") else 0
 
 
 def _ranges(place: Path) -> Iterator[tuple[int, int]]:
