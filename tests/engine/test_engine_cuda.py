@@ -41,11 +41,6 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return models_with_networks(tmp_path_factory.mktemp("cuda"), "ink")
 
 
-@pytest.fixture(scope="module")
-def by_torch(models_dir: Path) -> Easel:
-    return Easel(models_dir)
-
-
 @pytest.fixture
 def by_cuda(models_dir: Path) -> Any:
     easel: Any = Easel(models_dir)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from engine_sessions import distance
-from watched import models_with_networks
+from watched import easel_by, models_with_networks
 
 from danqing.engine.calls import ModelCall
 from danqing.engine.costs import Part
@@ -53,16 +53,9 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return models_with_networks(tmp_path_factory.mktemp("cached"), "ink")
 
 
-@pytest.fixture(scope="module")
-def by_torch(models_dir: Path) -> Easel:
-    return Easel(models_dir)
-
-
 @pytest.fixture
 def by_graph(models_dir: Path) -> Easel:
-    easel = Easel(models_dir)
-    easel.executor = Graphs(easel.loader)
-    return easel
+    return easel_by(Graphs, models_dir)
 
 
 def check(by_torch: Easel, by_graph: Easel, ways: set[str], **fields: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from engine_sessions import distance
-from watched import Together, models_with_networks
+from watched import Together, easel_by, models_with_networks
 
 import tiny_networks
 from danqing.engine import executors
@@ -40,16 +40,9 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
-def by_torch(models_dir: Path) -> Easel:
-    return Easel(models_dir)
-
-
 @pytest.fixture
 def by_graph(models_dir: Path) -> Easel:
-    easel = Easel(models_dir)
-    easel.executor = Routed(easel.loader)
-    return easel
+    return easel_by(Routed, models_dir)
 
 
 def check(by_torch: Easel, by_graph: Easel, way: str, **fields: Any) -> None:

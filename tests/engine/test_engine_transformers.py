@@ -10,7 +10,7 @@ import pytest
 import torch
 from engine_sessions import distance
 from safetensors.torch import save_file
-from watched import Together
+from watched import Together, easel_by
 
 from danqing.engine import room
 from danqing.engine.calls import Denoise
@@ -51,16 +51,9 @@ def save_lora(path: Path, published: dict[str, torch.Tensor]) -> None:
     save_file(tensors, path)
 
 
-@pytest.fixture(scope="module")
-def by_torch(models_dir: Path) -> Easel:
-    return Easel(models_dir)
-
-
 @pytest.fixture
 def by_graph(models_dir: Path) -> Easel:
-    easel = Easel(models_dir)
-    easel.executor = Routed(easel.loader)
-    return easel
+    return easel_by(Routed, models_dir)
 
 
 def check(by_torch: Easel, by_graph: Easel, way: str, **fields: Any) -> None:

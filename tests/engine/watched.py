@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import tiny_models
 import tiny_networks
 from danqing.engine.calls import Denoise, ModelCall
 from danqing.engine.costs import Part
+from danqing.models.loader import Loader
 from easel import Easel
 
 
@@ -51,6 +53,13 @@ class Together(Watched):
     def parts(self, call: ModelCall) -> tuple[Part, ...]:
         del call
         return ()
+
+
+def easel_by(executor: Callable[[Loader], Any], models_dir: Path) -> Easel:
+    """Paints by an executor of its own."""
+    easel = Easel(models_dir)
+    easel.executor = executor(easel.loader)
+    return easel
 
 
 def models_with_networks(root: Path, *loras: str) -> Path:
